@@ -1,0 +1,210 @@
+"""What all vision transformers of timm share: how they are built, paused, tapped and frozen.
+
+Shape legend: B images, H×W pixels, C width of the trunk, E queries that joined, T tokens, J width of an image–text
+space, h×w the grid of patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from queryseg.backbones.feature_pyramid import FeaturePyramid
+from queryseg.backbones.timm_models import build_model, has_joint_head
+from queryseg.backbones.weights import WeightReport, load_weights
+from queryseg.contracts import Backbone
+from queryseg.errors import InputError, RecipeError
+from queryseg.types import Dims, Joint, Trunk
+
+
+class VisionTransformer(Backbone):
+    """A timm vision transformer, driven block by block; queries may join before any of the last `dims.joinable` blocks.
+
+    The timm model without its blocks, norm and heads is the stem. Position tables are made for `image_size`; any other
+    grid is resampled in the forward pass, as timm does (antialiased bicubic).
+
+    name            of a timm model, tag included, e.g. "vit_large_patch14_dinov2.lvd142m"
+    pretrained      True: timm's weights from the hub; a path: a local file in the original layout
+    patch_size      pixels; None: the model's own. Other sizes resample the patch weights
+    image_size      pixels, (H, W) or one number; sets the grid of the position table; None: the model's own
+    taps            blocks (counted from 0, repetition allowed) whose patches are kept; None: the last blocks of the
+                    first third, half, two thirds and all of the depth if a pyramid needs them
+    pyramid         "none": one level, the patches where the trunk paused; "bilinear" or "learned": four taps become
+                    strides 2, 1, ½ and ¼ of the patch size
+    frozen          no gradient for anything that timm made
+    drop_path_rate  stochastic depth, linear from 0
+    remainder       images that are no multiple of the patch size: "pad" them, or "cut" the remainder away, so that the
+                    masks of the rest stand for the whole image (as tqdm's EVA-02 does)
+    joint           project tokens into the image–text space (CLIP models only)
+    options         further arguments of the timm model
+    """
+
+    weight_report: WeightReport | None
+    family: str
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool | str = False,
+        patch_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        taps: Sequence[int] | None = None,
+        pyramid: Literal["none", "bilinear", "learned"] = "none",
+        frozen: bool = False,
+        drop_path_rate: float = 0.0,
+        remainder: Literal["pad", "cut"] = "pad",
+        joint: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if joint and not has_joint_head(name):
+            raise RecipeError(
+                f"backbone {name} has no projection into an image–text space; leave `joint` out or use a CLIP model "
+                "that was not fine-tuned on classes, e.g. vit_base_patch16_clip_quickgelu_224.openai."
+            )
+        arguments = {"drop_path_rate": drop_path_rate, **self._arguments(), **(options or {})}
+        if not joint:
+            arguments.setdefault("num_classes", 0)
+        model = build_model(name, self.family, patch_size, image_size, remainder, arguments)
+        self._strip(model, joint)
+        self.weight_report = None
+        if pretrained:
+            self.weight_report = load_weights(model, name, pretrained, options or {}, plain_resize="dinov2" in name)
+        self.mean, self.std = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
+        self.patch: int = model.patch_embed.feat_ratio()  # of hybrids more than the kernel of the projection
+        self.remainder = remainder
+        self.prefix: int = getattr(model, "num_prefix_tokens", 0)
+
+        self.blocks = nn.ModuleList(model.blocks)
+        model.blocks = nn.Sequential()
+        embed: int = model.embed_dim
+        own_norm = getattr(model, "norm", nn.Identity())
+        # EVA-02 normalises after pooling and SAM in its neck: both end without a norm of tokens
+        self.norm = nn.LayerNorm(embed, eps=1e-6) if isinstance(own_norm, nn.Identity) else own_norm
+        model.norm = nn.Identity()
+        self.project: nn.Linear | None = model.head if joint else None
+        model.head = nn.Identity()
+        if joint:
+            self.provides = frozenset({"joint_embeddings"})
+        self._take_over(model)
+        self.stem: Any = model
+
+        self.taps = self._checked_taps(taps, pyramid != "none")
+        self.pyramid = None if pyramid == "none" else FeaturePyramid(embed, pyramid == "learned")
+        strides: tuple[int, ...] = (self.patch,)
+        if self.pyramid is not None:
+            self.requires = frozenset({"complete_trunk"})
+            strides = (2 * self.patch, self.patch, self.patch // 2, self.patch // 4)
+            if not joint:  # taps are raw: a norm that nothing reads would stop distributed training
+                self.norm.requires_grad_(False)
+        width = 0 if self.project is None else self.project.out_features
+        channels = (embed,) * len(strides)
+        self.dims = Dims((), embed, len(self.blocks), channels, strides, embed, embed, self._joinable(), width)
+        if frozen:
+            self.freeze()
+            for module in (own_norm, self.project):
+                if module is not None:
+                    module.requires_grad_(False)
+
+    # what families differ in
+
+    def _arguments(self) -> dict[str, Any]:
+        """Arguments of the timm model that every model of this family needs."""
+        return {"dynamic_img_size": True}
+
+    def _strip(self, model: Any, joint: bool) -> None:
+        """Drop what segmentation never reads, so that weights for it count as left over."""
+        model.fc_norm = nn.Identity()
+        model.attn_pool = None
+        if not joint:
+            model.head = nn.Identity()
+
+    def _take_over(self, model: Any) -> None:
+        """Move further modules from the timm model to this one."""
+
+    def _joinable(self) -> int:
+        return len(self.blocks)
+
+    # contract
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        if self.remainder == "cut":
+            return height, width
+        return -(-height // self.patch) * self.patch, -(-width // self.patch) * self.patch
+
+    def begin(self, images: Tensor) -> Trunk:
+        height, width = images.shape[-2:]
+        grid = (height // self.patch, width // self.patch)
+        if 0 in grid:
+            raise InputError(
+                f"An image of {height}×{width} pixels holds no patch of {self.patch}×{self.patch}; use larger images "
+                "or remainder: pad."
+            )
+        if self.remainder == "cut":
+            images = images[..., : grid[0] * self.patch, : grid[1] * self.patch]
+        return Trunk(self._embed(images), grid, prefix=self.prefix)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, T, C)"""
+        tokens: Tensor = self.stem.forward_features(images)
+        return tokens
+
+    def block(self, index: int, trunk: Trunk, blocked: Tensor | None) -> Tensor:
+        tokens: Tensor = self.blocks[index](trunk.tokens, attn_mask=self.visible(trunk, blocked))
+        return tokens
+
+    def visible(self, trunk: Trunk, blocked: Tensor | None) -> Tensor | None:
+        """blocked (B, E, h, w) → (B, 1, T, T) bool, True where a row attends to a column; None: everywhere."""
+        if blocked is None:
+            return None
+        batch, length = trunk.tokens.shape[:2]
+        rows = F.pad(~blocked.flatten(2), (trunk.extra + trunk.prefix, 0), value=True)
+        return torch.cat([rows, rows.new_ones(batch, length - trunk.extra, length)], 1)[:, None]
+
+    def keep(self, trunk: Trunk) -> Trunk:
+        if trunk.depth - 1 not in self.taps:
+            return trunk
+        return replace(trunk, taps=(*trunk.taps, trunk.patches.permute(0, 3, 1, 2)))
+
+    def finish(self, trunk: Trunk) -> Trunk:
+        return replace(trunk, tokens=self.norm(trunk.tokens))
+
+    def levels(self, trunk: Trunk) -> tuple[Tensor, ...]:
+        if self.pyramid is None:
+            return (trunk.patches.permute(0, 3, 1, 2),)
+        kept = dict(zip(sorted(set(self.taps)), trunk.taps, strict=True))
+        levels: tuple[Tensor, ...] = self.pyramid([kept[tap] for tap in self.taps])
+        return levels
+
+    def joint(self, trunk: Trunk) -> Joint | None:
+        if self.project is None or trunk.depth < len(self.blocks):
+            return None
+        end = self.finish(trunk)
+        end = replace(end, tokens=self.project(end.tokens))
+        return Joint(end.tokens[:, end.extra], end.patches.permute(0, 3, 1, 2))
+
+    def sections(self) -> Sequence[nn.Module]:
+        return [self.stem, *self.blocks]
+
+    def projections(self, index: int) -> Sequence[tuple[nn.Linear, int]]:
+        linears = {n: m for n, m in self.blocks[index].named_modules() if isinstance(m, nn.Linear)}
+        return [(linear, 3 if name == "attn.qkv" else 1) for name, linear in linears.items()]
+
+    def undecayed(self) -> frozenset[str]:
+        names = {name for name, _ in self.named_parameters()}
+        return frozenset(f"stem.{name}" for name in self.stem.no_weight_decay() if f"stem.{name}" in names)
+
+    def _checked_taps(self, taps: Sequence[int] | None, needed: bool) -> tuple[int, ...]:
+        depth = len(self.blocks)
+        if taps is None:
+            return tuple(max(0, part * depth // 12 - 1) for part in (4, 6, 8, 12)) if needed else ()
+        if list(taps) != sorted(taps) or any(not 0 <= tap < depth for tap in taps):
+            raise RecipeError(f"taps: {list(taps)} must be block numbers from 0 to {depth - 1} in ascending order.")
+        if needed and len(taps) != 4:
+            raise RecipeError(f"taps: {list(taps)} has {len(taps)} entries, but a pyramid is made of 4; name 4 blocks.")
+        return tuple(taps)

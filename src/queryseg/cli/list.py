@@ -1,0 +1,81 @@
+"""What a recipe may name: every part of a seam, with the first line of its documentation and its options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from queryseg import contracts
+from queryseg.errors import UsageError
+from queryseg.recipe_file import options_of
+
+SEAMS: dict[str, tuple[str, type[contracts.Part]]] = {
+    "backbones": ("queryseg.backbones", contracts.Backbone),
+    "adapters": ("queryseg.adapters", contracts.Adapter),
+    "pixel_decoders": ("queryseg.pixel_decoders", contracts.PixelDecoder),
+    "queries": ("queryseg.queries", contracts.QuerySource),
+    "decoders": ("queryseg.decoders", contracts.Decoder),
+    "heads": ("queryseg.decoders", contracts.Heads),
+    "objectives": ("queryseg.objectives", contracts.Objective),
+    "readouts": ("queryseg.readouts", contracts.Readout),
+}
+
+
+def find_parts(seam: str) -> dict[str, type[contracts.Part]]:
+    """Dotted path → class, of all that can be built."""
+    package_name, kind = SEAMS[seam]
+    package = importlib.import_module(package_name)
+    found = {}
+    for module_info in pkgutil.iter_modules(package.__path__, f"{package_name}."):
+        module = importlib.import_module(module_info.name)
+        for name, value in vars(module).items():
+            own = isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+            if own and issubclass(value, kind) and not inspect.isabstract(value):
+                found[f"{module.__name__}.{name}"] = value
+    return found
+
+
+def describe(path: str, part: type[contracts.Part]) -> dict[str, Any]:
+    """What `queryseg list` says of one part."""
+    options = {
+        name: None if parameter.default is parameter.empty else repr(parameter.default)
+        for name, parameter in options_of(part).items()
+    }
+    documentation = (inspect.getdoc(part) or "").splitlines()
+    first = documentation[0] if documentation else ""
+    return {
+        "class_path": path,
+        "summary": first,
+        "options": options,
+        "provides": sorted(part.provides),
+        "requires": sorted(part.requires),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("seam", nargs="?", help=f"one of {', '.join(SEAMS)}; default: all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the list here")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the parts of one seam, or of all."""
+    if options.seam is not None and options.seam not in SEAMS:
+        raise UsageError(f"There is no seam '{options.seam}'; choose from {', '.join(SEAMS)}.")
+    seams = [options.seam] if options.seam else list(SEAMS)
+    listing = {seam: [describe(p, c) for p, c in find_parts(seam).items()] for seam in seams}
+    console = Console(highlight=False)
+    for seam, parts in listing.items():
+        console.print(f"[bold]{seam}[/bold]")
+        for part in parts:
+            settings = ", ".join(n if d is None else f"{n}={d}" for n, d in part["options"].items())
+            console.print(f"  [green]{part['class_path']}[/green]\n    {part['summary']}\n    ({settings})", soft_wrap=True)
+    if options.json:
+        options.json.write_text(json.dumps(listing, indent=1))
+    return 0

@@ -1,0 +1,80 @@
+"""queryseg VERB …: one file per verb; heavy imports happen in the verb that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from queryseg import __version__
+from queryseg.errors import QuerysegError, UsageError
+
+VERBS = {
+    "train": "train a recipe; --resume continues an interrupted run",
+    "evaluate": "compare a run with labelled data sets, one or many",
+    "predict": "segment images: a file, a folder or a glob",
+    "data": "check, generate or show a data set",
+    "demo": "the whole path on generated streets, in minutes",
+    "list": "what a recipe may name, seam by seam",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one sentence, with the nearest right option."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else None
+        near = difflib.get_close_matches(unknown or "", self._option_string_actions, 1)
+        hint = f" Did you mean {near[0]}?" if near else f" See `{self.prog} --help`."
+        raise UsageError(f"{self.prog}: {message}.{hint}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line. Returns the exit code: 0, or 2 after one sentence about what is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except QuerysegError as error:
+        print(f"queryseg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("queryseg: stopped.", file=sys.stderr)
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        _print_verbs()
+        return 0
+    if words[0] == "--version":
+        print(f"queryseg {__version__}")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Choose from: {', '.join(VERBS)}."
+        raise UsageError(f"There is no verb '{verb}'. {hint}")
+    module = importlib.import_module(f"queryseg.cli.{verb}")
+    parser = Parser(prog=f"queryseg {verb}", description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    parser.set_defaults(overrides=[])
+    if getattr(module, "TAKES_OVERRIDES", False):
+        options, overrides = parser.parse_known_args(words[1:])
+        options.overrides = overrides
+    else:
+        options = parser.parse_args(words[1:])
+    return int(module.run(options))
+
+
+def _print_verbs() -> None:
+    print("usage: queryseg VERB …\n\nQuery-based segmentation beyond the training domain.\n")
+    for verb, meaning in VERBS.items():
+        print(f"  queryseg {verb:<10} {meaning}")
+    print("\n`queryseg VERB --help` tells more. Every verb takes --json FILE for machines.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Train a recipe into a run folder. Any setting can follow as --key.of.setting VALUE, e.g. --training.steps 1000."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from queryseg.cli.output import console, make_folder, write_json
+from queryseg.recipe_file import build, read_recipe, resolve
+from queryseg.training.trainer import train
+
+TAKES_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE.yaml")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, exactly")
+    parser.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run that fit")
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default auto)")
+    parser.add_argument("--devices", type=int, default=1, help="processes that train together (default 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, check, build, train."""
+    sys.path.insert(0, str(Path.cwd()))  # parts of one's own may lie beside the recipe
+    resolved = resolve(read_recipe(options.recipe, options.overrides))
+    make_folder(options.out)
+    result = train(
+        build(resolved),
+        resolved,
+        options.out,
+        resume=options.resume,
+        start_from=options.start_from,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        console=console,
+    )
+    console.print(f"The run is in {result.folder}.", soft_wrap=True)
+    write_json(options.json, {"folder": str(result.folder), "steps": result.steps, "mean_iou": result.mean_iou})
+    return 0

@@ -1,0 +1,68 @@
+"""What every labelled data set is, and what those that read files can tell besides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from queryseg.data.class_table import ClassTable
+from queryseg.types import Sample
+
+
+class SegmentationDataset(Dataset[Sample], ABC):
+    """Labelled images by number. Anything with these four members will do.
+
+    name     short, for tables and reports
+    classes  what the values of every `Sample.label_map` mean
+    """
+
+    name: str
+    classes: ClassTable
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at 0 ≤ index < len; InputError naming the file if it cannot be used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a data set: `kind` groups it in reports, `message` is the whole sentence."""
+
+    kind: str
+    name: str
+    message: str
+
+
+@runtime_checkable
+class FileBacked(Protocol):
+    """Offered by data sets that read files."""
+
+    def sample_name(self, index: int) -> str:
+        """The name of a sample, without reading it."""
+        ...
+
+    def read_label_map(self, index: int) -> Tensor:
+        """(H, W) uint8, without reading the image."""
+        ...
+
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong with the data set as a whole, without reading its samples."""
+        ...
+
+
+def sample_name(dataset: SegmentationDataset, index: int) -> str:
+    """What errors and reports call a sample that may be unreadable."""
+    return dataset.sample_name(index) if isinstance(dataset, FileBacked) else f"{dataset.name}[{index}]"
+
+
+def read_label_map(dataset: SegmentationDataset, index: int) -> Tensor:
+    """(H, W) uint8, as cheaply as the data set allows."""
+    return dataset.read_label_map(index) if isinstance(dataset, FileBacked) else dataset[index].label_map

@@ -1,0 +1,83 @@
+"""Rare-class sampling: images with rare classes are drawn more often.
+
+Shape legend: N samples, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from queryseg.data.dataset import SegmentationDataset, read_label_map, sample_name
+from queryseg.data.label_map import pixels_per_label
+from queryseg.data.ordered_map import ordered_map
+from queryseg.errors import InputError
+
+
+def rare_class_weights(pixel_counts: Tensor, temperature: float = 0.01) -> Tensor:
+    """How often each image is drawn, from the pixels of each class in it: (N, K) → (N,) float64, summing to 1.
+
+    A class is drawn with P(c) ∝ exp((1 − f_c)/T), where f_c is its share of all pixels, then one of the images that
+    contain it; returned is each image's total probability. Classes that never occur are never drawn.
+
+    Source: DAFormer (Hoyer et al. 2022), eq. 4–5, T = 0.01.
+    Deviation: the crop is not redrawn until it contains the class.
+    """
+    if temperature <= 0:
+        raise InputError(
+            f"The temperature of rare-class sampling is {temperature}; it must be above 0 (DAFormer: 0.01)."
+        )
+    counts = pixel_counts.double()
+    if counts.sum() == 0:
+        raise InputError("No image has a labelled pixel, so rare classes cannot be sampled; check the label map.")
+    frequency = counts.sum(0) / counts.sum()
+    probability = ((1 - frequency) / temperature).masked_fill(frequency == 0, -torch.inf).softmax(0)
+    contains = (counts > 0).double()
+    return contains @ (probability / contains.sum(0).clamp(min=1))
+
+
+def class_pixel_counts(
+    dataset: SegmentationDataset,
+    num_workers: int = 0,
+    cache: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """(N, K) int64, the pixels of each class in each image. Reads every label file once.
+
+    cache     JSON file that keeps the counts; one made for other samples or classes is refused
+    progress  called with (images read, images in all)
+    """
+    path = Path(cache) if cache is not None else None
+    key = {
+        "classes": list(dataset.classes.names),
+        "samples": [sample_name(dataset, i) for i in range(len(dataset))],
+    }
+    if path is not None and path.exists():
+        return _cached(path, key)
+    counts = torch.stack(list(ordered_map(partial(_count, dataset), len(dataset), num_workers, progress)))
+    if path is not None:
+        path.write_text(json.dumps({**key, "pixels": counts.tolist()}), encoding="utf-8")
+    return counts
+
+
+def _count(dataset: SegmentationDataset, index: int) -> Tensor:
+    return pixels_per_label(read_label_map(dataset, index))[: len(dataset.classes)]
+
+
+def _cached(path: Path, key: dict[str, list[str]]) -> Tensor:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        same = all(content[name] == value for name, value in key.items())
+        pixels = content["pixels"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The class counts in '{path}' cannot be read; delete the file to count again.") from error
+    if not same:
+        raise InputError(
+            f"The class counts in '{path}' are of other images or classes; delete the file to count again."
+        )
+    return torch.tensor(pixels, dtype=torch.int64)

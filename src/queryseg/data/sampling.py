@@ -1,0 +1,137 @@
+"""The order in which training sees samples: a pure function of the seed, so that a run resumes anywhere.
+
+Shape legend: N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset, Sampler
+
+from queryseg.data.dataset import SegmentationDataset
+from queryseg.errors import InputError
+from queryseg.types import Sample
+
+_ORDER, _TRANSFORM = 0, 1  # separate streams of random numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The `position`-th sample that a run sees, over all processes, is sample `index` of the data set."""
+
+    position: int
+    index: int
+
+
+@dataclass(frozen=True)
+class DrawnSample(Sample):
+    """A training sample that remembers its place in the run."""
+
+    position: int
+
+
+class Transform(Protocol):
+    def __call__(self, sample: Sample, generator: Generator) -> Sample: ...
+
+
+class StepBatchSampler(Sampler[list[Draw]]):
+    """Batches of draws by number, for `DataLoader(batch_sampler=…)`.
+
+    num_samples  N
+    batch_size   per process
+    seed         of the order
+    start_batch  first batch to yield: the number of batches that the interrupted run has consumed
+    num_batches  of the whole run, including those before `start_batch`; None: endless
+    rank         of this process
+    world_size   number of processes; batch k of process r holds the positions from (k·world_size + r)·batch_size on
+    weights      (N,) how often each sample is drawn relative to the others, with replacement; None: every sample once
+                 per epoch, in an order of its own
+
+    Nothing is counted while iterating, so workers that read ahead do not matter, and an epoch may begin and end within
+    a batch: no sample is dropped.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        start_batch: int = 0,
+        num_batches: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        weights: Tensor | None = None,
+    ) -> None:
+        if num_samples < 1 or batch_size < 1:
+            raise InputError(
+                f"{num_samples} samples in batches of {batch_size} cannot be drawn; both must be at least 1."
+            )
+        if weights is not None and (weights.shape != (num_samples,) or weights.min() < 0 or weights.sum() <= 0):
+            raise InputError(f"Sampling weights must be {num_samples} numbers ≥ 0, not all 0.")
+        assert 0 <= rank < world_size
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start_batch = start_batch
+        self.num_batches = num_batches
+        self.rank = rank
+        self.world_size = world_size
+        self.weights = weights
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def __len__(self) -> int:
+        if self.num_batches is None:
+            raise TypeError("an endless sampler has no length")  # the type that list() and DataLoader expect
+        return max(0, self.num_batches - self.start_batch)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        number = self.start_batch
+        while self.num_batches is None or number < self.num_batches:
+            yield self.batch(number)
+            number += 1
+
+    def batch(self, number: int) -> list[Draw]:
+        """The draws of one batch of this process."""
+        first = (number * self.world_size + self.rank) * self.batch_size
+        return [Draw(position, self.index(position)) for position in range(first, first + self.batch_size)]
+
+    def index(self, position: int) -> int:
+        """The sample at a position of the run."""
+        epoch, place = divmod(position, self.num_samples)
+        if epoch != self._epoch:  # a batch may span two epochs; the previous order is cheap to make again
+            generator = seeded(self.seed, _ORDER, epoch)
+            if self.weights is None:
+                self._order = torch.randperm(self.num_samples, generator=generator)
+            else:
+                self._order = self.weights.double().multinomial(self.num_samples, replacement=True, generator=generator)
+            self._epoch = epoch
+        return int(self._order[place])
+
+
+class TrainingSet(Dataset[DrawnSample]):
+    """Maps a draw to its transformed sample; the transform's randomness depends on (seed, position) alone."""
+
+    def __init__(self, dataset: SegmentationDataset, transform: Transform, seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, draw: Draw) -> DrawnSample:
+        generator = seeded(self.seed, _TRANSFORM, draw.position)
+        sample = self.transform(self.dataset[draw.index], generator)
+        return DrawnSample(sample.image, sample.label_map, sample.name, draw.position)
+
+
+def seeded(*keys: int) -> Generator:
+    """A generator whose stream is a function of the keys; near keys give unrelated streams."""
+    state = np.random.SeedSequence([abs(key) for key in keys]).generate_state(1, np.uint32)
+    return Generator().manual_seed(int(state[0]))

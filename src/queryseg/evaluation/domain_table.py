@@ -1,0 +1,198 @@
+"""One model on several data sets: how far it holds outside its training domain.
+
+Shape legend: K classes.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isnan
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from rich.console import Group
+from rich.table import Table
+
+from queryseg import __version__
+from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.protocol import Protocol
+from queryseg.errors import InputError
+from queryseg.evaluation.evaluation import Evaluation
+from queryseg.evaluation.evaluator import evaluate
+from queryseg.inference.engine import Engine
+from queryseg.segmenter import Segmenter
+
+LAST_STEP = "last step, never chosen on a target"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a score belongs to.
+
+    run         folder of the run
+    parameters  of the model
+    recipe      resolved, as in the run's recipe.yaml; {} if the model does not come from a run
+    checkpoint  how it was chosen
+    """
+
+    run: str
+    parameters: int
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str = LAST_STEP
+    versions: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "queryseg": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        }
+    )
+
+    @classmethod
+    def of(cls, model: Segmenter, run: str | Path = "", recipe: Mapping[str, Any] | None = None) -> RunFacts:
+        return cls(str(run), sum(p.numel() for p in model.parameters()), recipe or {})
+
+    @property
+    def steps(self) -> int | None:
+        return (self.recipe.get("training") or {}).get("steps")
+
+    @property
+    def seed(self) -> int | None:
+        return self.recipe.get("seed")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "parameters": self.parameters,
+            "steps": self.steps,
+            "seed": self.seed,
+            "checkpoint": self.checkpoint,
+            "versions": dict(self.versions),
+        }
+
+
+@dataclass(frozen=True)
+class DomainTable:
+    """Evaluations in the order in which they were asked for, all under one protocol.
+
+    seen  names of data sets from the domain that the model was trained on; the others are unseen
+    """
+
+    evaluations: Sequence[Evaluation]
+    seen: frozenset[str]
+    facts: RunFacts
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.evaluations[0].protocol
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.evaluations[0].class_names
+
+    @property
+    def unseen(self) -> list[Evaluation]:
+        return [e for e in self.evaluations if e.name not in self.seen]
+
+    @property
+    def mean_unseen(self) -> float:
+        """Mean of the unseen data sets' mIoU, each counting the same whatever its size; nan if there is none."""
+        return fmean(e.mean_iou for e in self.unseen) if self.unseen else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; scores in 0…1."""
+        return {
+            "protocol": str(self.protocol),
+            "mean_iou_unseen": None if isnan(self.mean_unseen) else self.mean_unseen,
+            "data": {e.name: {"seen_domain": e.name in self.seen, **e.to_json()} for e in self.evaluations},
+            "model": self.facts.to_json(),
+        }
+
+    def __rich__(self) -> Group:
+        """Two tables for a terminal: domains with intervals, then classes × domains, so that 19 classes fit 80 columns."""
+        domains = Table(title="mIoU in %, with 95 % intervals over images", caption=self.caption, min_width=60)
+        domains.add_column("data set")
+        domains.add_column("domain")
+        for title in ("images", "mIoU", "interval", "pixels right"):
+            domains.add_column(title, justify="right")
+        for e in self.evaluations:
+            low, high = e.mean_iou_interval
+            domain = "training" if e.name in self.seen else "unseen"
+            interval = f"{percent(low)} – {percent(high)}"
+            domains.add_row(
+                e.name, domain, f"{e.num_images:,}", percent(e.mean_iou), interval, percent(e.pixel_accuracy)
+            )
+        if len(self.unseen) > 1:
+            domains.add_section()
+            domains.add_row("mean", "unseen", "", percent(self.mean_unseen), "", "")
+        classes = Table(title="IoU per class in %")
+        classes.add_column("class")
+        for e in self.evaluations:
+            classes.add_column(e.name, justify="right")
+        for k, name in enumerate(self.class_names):
+            classes.add_row(name, *(percent(float(e.iou[k])) for e in self.evaluations))
+        return Group(domains, classes)
+
+    @property
+    def caption(self) -> str:
+        """What must stand beside every score."""
+        return f"protocol: {self.protocol}; checkpoint: {self.facts.checkpoint}"
+
+
+def evaluate_many(
+    model: Segmenter | Engine,
+    datasets: Mapping[str, SegmentationDataset],
+    protocol: Protocol,
+    *,
+    seen: Collection[str] | None = None,
+    facts: RunFacts | None = None,
+    device: torch.device | None = None,
+    num_workers: int = 0,
+    num_examples: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> DomainTable:
+    """Evaluate on several named data sets.
+
+    seen      names of those from the training domain; None: the first one
+    facts     of the run; None: what the model itself tells
+    progress  called with (images done, images in all), over all data sets
+    Others: see `evaluate`.
+
+    Raises: InputError
+    """
+    if not datasets:
+        raise InputError("There is no data set to evaluate on; give at least one as NAME=DATA.yaml.")
+    seen = frozenset([next(iter(datasets))] if seen is None else seen)
+    if unknown := seen - datasets.keys():
+        raise InputError(f"'{min(unknown)}' is said to be the training domain, but given are: {', '.join(datasets)}.")
+    total, done = sum(map(len, datasets.values())), 0
+    evaluations = []
+    for name, dataset in datasets.items():
+
+        def shifted(images: int, _: int, before: int = done) -> None:
+            assert progress is not None
+            progress(before + images, total)
+
+        evaluations.append(
+            evaluate(
+                model,
+                dataset,
+                protocol,
+                name=name,
+                device=device,
+                num_workers=num_workers,
+                num_examples=num_examples,
+                progress=None if progress is None else shifted,
+            )
+        )
+        done += len(dataset)
+    segmenter = model.model if isinstance(model, Engine) else model
+    return DomainTable(evaluations, seen, facts or RunFacts.of(segmenter))
+
+
+def percent(score: float) -> str:
+    """0.6123 → "61.2", nan → "–"; two signs suffice, because intervals are wider than a tenth."""
+    return "–" if isnan(score) else f"{100 * score:.1f}"

@@ -1,0 +1,129 @@
+"""A trained model, ready for a user's images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from queryseg.data.class_table import ClassTable
+from queryseg.data.protocol import Protocol
+from queryseg.errors import InputError
+from queryseg.inference.engine import Engine
+from queryseg.inference.image_source import ImageSource, as_image, find_images
+from queryseg.inference.run_folder import read_model
+from queryseg.inference.segmentation import Segmentation
+from queryseg.inference.windows import protocol_labels, protocol_scores
+from queryseg.recipe import Precision
+from queryseg.segmenter import Segmenter
+
+__all__ = ["Predictor", "find_device", "find_images", "load"]
+
+_HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Predictor:
+    """Images → segmentations.
+
+    model      is moved to the device and put in eval mode
+    classes    what its labels mean
+    protocol   how images are shown to it; None: whole, at their own size
+    device     "auto": CUDA if there is one, else Apple's MPS, else the CPU
+    precision  "bf16-mixed" and "16-mixed" compute in half precision where that is safe
+
+    Raises: InputError for a device or precision that there is not
+    """
+
+    def __init__(
+        self,
+        model: Segmenter,
+        classes: ClassTable,
+        protocol: Protocol | None = None,
+        device: str | torch.device = "auto",
+        precision: Precision = "32-true",
+    ) -> None:
+        if precision not in get_args(Precision):
+            raise InputError(f"There is no precision {precision!r}; choose from: {', '.join(get_args(Precision))}.")
+        self.classes = classes
+        self.protocol = protocol or Protocol()
+        self.device = find_device(device)
+        self.precision = precision
+        self.engine = Engine(model).to(self.device).eval()
+
+    @torch.no_grad()  # not inference_mode: what a part caches then would break later training of the same model
+    def predict(self, image: ImageSource, scores: bool = False) -> Segmentation:
+        """image: a path, a PIL image, or uint8 RGB values (see `ImageSource`); scores: keep the (K, H, W) scores, too.
+
+        Raises: InputError naming a file that cannot be read
+        """
+        pixels = as_image(image)
+        with self._autocast():
+            if scores:
+                found = protocol_scores(self.engine, pixels, self.protocol)
+                labels, kept = found.argmax(0).byte(), found.float().cpu().contiguous().numpy()
+            else:
+                labels, kept = protocol_labels(self.engine, pixels, self.protocol), None
+        return Segmentation(_picture(pixels), labels.cpu().numpy(), self.classes, kept)
+
+    def predict_many(self, images: Iterable[str | Path]) -> Iterator[Segmentation]:
+        """One segmentation per file, in order; the next file is read while the model works on this one."""
+        with ThreadPoolExecutor(1) as reader:
+            paths = iter(images)
+            coming = [reader.submit(as_image, path) for path in _take(paths, 2)]
+            while coming:
+                pixels = coming.pop(0).result()
+                coming += [reader.submit(as_image, path) for path in _take(paths, 1)]
+                yield self.predict(pixels)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        dtype = _HALF.get(self.precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+
+
+def load(
+    run: str | Path,
+    allow: Iterable[str] = (),
+    device: str | torch.device = "auto",
+    protocol: Protocol | None = None,
+    precision: Precision = "32-true",
+) -> Predictor:
+    """The model of a run folder, ready to predict.
+
+    allow     packages besides queryseg whose classes the run's recipe may name; loading never executes other code
+    protocol  None: the one that the run was validated with
+
+    Raises: CheckpointError, RecipeError, InputError
+    """
+    loaded = read_model(run, allow)
+    if protocol is None:
+        protocol = Protocol(**((loaded.recipe.get("data") or {}).get("protocol") or {}))
+    return Predictor(loaded.model, loaded.classes, protocol, device, precision)
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of a torch name or of "auto". Raises: InputError if this machine does not have it."""
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has one for each way of not having it
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"Device '{name}' cannot be used here ({reason}); try 'auto' or 'cpu'.") from error
+    return device
+
+
+def _take(paths: Iterator[str | Path], number: int) -> list[str | Path]:
+    return [path for _, path in zip(range(number), paths, strict=False)]
+
+
+def _picture(pixels: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """(3, H, W) → (H, W, 3) array"""
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,37 @@
+"""How much a score depends on which images were in the test set.
+
+Shape legend: N images, K classes, R resamples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from queryseg.metrics.confusion import margins_iou
+
+_SEED = 0
+
+
+def mean_iou_interval(margins: Tensor, level: float = 0.95, num_resamples: int = 1000) -> tuple[float, float]:
+    """Percentile bootstrap interval of pooled mean IoU over images.
+
+    margins  (N, 3, K) pixels per image and class: rightly predicted, labelled, predicted (`confusion.margins`)
+    returns  (low, high) in 0…1, (nan, nan) without images; the same for the same images in the same order
+
+    Images are drawn with replacement and pooled. It says nothing about other training seeds, and is too narrow where
+    images are not independent (frames of one video).
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, §13.3.
+    """
+    num_images, _, num_classes = margins.shape
+    if not num_images:
+        return torch.nan, torch.nan
+    generator = torch.Generator().manual_seed(_SEED)
+    drawn = torch.randint(num_images, (num_resamples, num_images), generator=generator)
+    times = torch.zeros(num_resamples, num_images, dtype=torch.float64)
+    times.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    pooled = (times @ margins.flatten(1).double()).view(num_resamples, 3, num_classes)
+    scores = margins_iou(*pooled.unbind(1)).nanmean(-1)
+    low, high = scores.nanquantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
+    return low, high

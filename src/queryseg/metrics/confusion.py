@@ -1,0 +1,84 @@
+"""Scores of a label map, all from one pooled confusion matrix.
+
+Shape legend: K classes. A confusion matrix is (…, K, K) int64 on the CPU: rows are labels, columns predictions; leading
+dimensions (images) are kept. Pixels labelled 255 are counted nowhere.
+
+Scores are pooled: matrices of images are added before any ratio is taken, never averaged per image.
+Source: the PASCAL VOC and Cityscapes benchmarks; protocols.md §6.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from queryseg.errors import InputError
+from queryseg.types import IGNORE
+
+
+def confusion_matrix(prediction: Tensor, label_map: Tensor, num_classes: int) -> Tensor:
+    """(K, K) int64 counts of one or more images.
+
+    prediction, label_map: uint8 of one shape, on one device; a label is below num_classes or 255.
+
+    Raises: InputError if a label is neither, or if the shapes differ
+    """
+    if prediction.shape != label_map.shape:
+        raise InputError(
+            f"The prediction is {tuple(prediction.shape)} but the label map {tuple(label_map.shape)}; scores compare "
+            "them pixel by pixel, so give both at one size."
+        )
+    # One bin per (label, prediction) of all 256 labels: cheaper than taking ignored pixels out first, and labels
+    # without a class come to light.
+    bins = label_map.to(torch.int32).mul_(num_classes).add_(prediction).flatten()
+    counts = torch.bincount(bins, minlength=(IGNORE + 1) * num_classes)
+    table = counts.view(-1, num_classes)
+    if stray := table[num_classes:IGNORE].sum(1).nonzero().flatten().tolist():
+        raise InputError(
+            f"A label map holds {num_classes + stray[0]}, but there are {num_classes} classes: labels are 0 to "
+            f"{num_classes - 1}, or 255 for ignored pixels."
+        )
+    return table[:num_classes].cpu()
+
+
+def iou(confusion: Tensor) -> Tensor:
+    """(…, K) float64 in 0…1, true / (labelled + predicted − true); nan for a class that is in neither."""
+    true, labelled, predicted = margins(confusion)
+    return margins_iou(true, labelled, predicted)
+
+
+def mean_iou(confusion: Tensor) -> Tensor:
+    """(…) float64 in 0…1, mean over classes.
+
+    A class that is neither labelled nor predicted is left out; one that is predicted but labelled nowhere counts as 0
+    (a model that sees trains where there are none is wrong). The rule of Cityscapes' and mmsegmentation's evaluation.
+    """
+    return iou(confusion).nanmean(-1)
+
+
+def pixel_accuracy(confusion: Tensor) -> Tensor:
+    """(…) float64 in 0…1: share of labelled pixels that are right; nan if there are none."""
+    true, labelled, _ = margins(confusion)
+    return true.sum(-1).double() / labelled.sum(-1)
+
+
+def recall(confusion: Tensor) -> Tensor:
+    """(…, K) float64 in 0…1: share of a class's pixels that were found; nan for a class without label."""
+    true, labelled, _ = margins(confusion)
+    return true.double() / labelled
+
+
+def precision(confusion: Tensor) -> Tensor:
+    """(…, K) float64 in 0…1: share of a class's predictions that are right; nan for a class never predicted."""
+    true, _, predicted = margins(confusion)
+    return true.double() / predicted
+
+
+def margins(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels per class (…, K): rightly predicted, labelled, predicted. All that IoU needs of a confusion matrix."""
+    return confusion.diagonal(dim1=-2, dim2=-1), confusion.sum(-1), confusion.sum(-2)
+
+
+def margins_iou(true: Tensor, labelled: Tensor, predicted: Tensor) -> Tensor:
+    """(…, K) float64; see `iou`. 0 / 0 is the nan of an absent class."""
+    return true.double() / (labelled + predicted - true)

@@ -1,0 +1,3 @@
+from queryseg.pixel_decoders.identity import Identity
+
+__all__ = ["Identity"]

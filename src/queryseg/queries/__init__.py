@@ -1,0 +1,3 @@
+from queryseg.queries.learnable import LearnableQueries
+
+__all__ = ["LearnableQueries"]

@@ -1,0 +1,39 @@
+"""Queries as a table of parameters.
+
+Shape legend: B images, Q queries, D query width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from queryseg.contracts import Heads, QuerySource
+from queryseg.types import Dims, Features, Queries
+
+
+class LearnableQueries(QuerySource):
+    """The same Q learned vectors for every image.
+
+    num_queries  Q; 100 is Mask2Former's number, QPrompt's paper names none
+    position     also learn a position per query (Mask2Former); queries inside a ViT have none (QPrompt, EoMT)
+    std          of the initial contents; 0.02 matches ViT tokens, which the queries join
+
+    Source: QPrompt-R1 §3.2; Mask2Former §3.2.1.
+    """
+
+    def __init__(self, dims: Dims, num_queries: int = 100, position: bool = False, std: float = 0.02) -> None:
+        super().__init__()
+        self.content = nn.Parameter(torch.randn(num_queries, dims.width) * std)
+        self.position = nn.Parameter(torch.randn(num_queries, dims.width) * std) if position else None
+
+    def undecayed(self) -> frozenset[str]:
+        return frozenset({"content", "position"})
+
+    def forward(self, features: Features, heads: Heads, like: Queries | None = None) -> Queries:
+        batch = features.mask_features.shape[0]
+
+        def repeat(table: Tensor) -> Tensor:
+            return table[None].expand(batch, -1, -1)
+
+        return Queries(repeat(self.content), None if self.position is None else repeat(self.position))

@@ -1,0 +1,3 @@
+from queryseg.readouts.mixture import Mixture
+
+__all__ = ["Mixture"]

@@ -1,0 +1,126 @@
+"""What a recipe may say. Reading one from YAML is `recipe_file.py`.
+
+A recipe is flat: no inheritance, no interpolation. Defaults live in these signatures and in those of the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from queryseg.contracts import Objective
+from queryseg.data.class_table import ClassTable, class_table
+from queryseg.data.protocol import Protocol
+from queryseg.errors import RecipeError
+from queryseg.segmenter import Parts
+from queryseg.types import Dims
+
+DataSource = str | dict[str, Any]
+"""The path of a data file, or its content."""
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where images come from and how training images are varied.
+
+    root                   folder that relative paths inside inline data settings start from; None: the current one
+    train, validate        data files; validate maps a name to each (first one: the figure of the progress bar). Validation
+                           never chooses a checkpoint: the last one is the result.
+    crop                   (height, width) of training images
+    short_sides            the short side is drawn from these before cropping
+    max_long_side          after resizing
+    max_category_share     redraw a crop (at most 10 times) of which one class covers more
+    flip                   probability of mirroring
+    distort                photometric distortion
+    rare_class_temperature rare-class sampling as in DAFormer; None: every image equally often
+    protocol               how validation images are shown
+    num_workers            loader processes; results do not depend on it
+
+    Source: protocols.md §6.
+    """
+
+    train: DataSource
+    root: str | None = None
+    validate: dict[str, DataSource] = field(default_factory=dict)
+    crop: tuple[int, int] = (512, 512)
+    short_sides: list[int] = field(default_factory=lambda: [256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024])
+    max_long_side: int = 2048
+    max_category_share: float = 0.75
+    flip: float = 0.5
+    distort: bool = True
+    rare_class_temperature: float | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    num_workers: int = 2
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast to learn.
+
+    steps             optimiser steps
+    batch_size        images per process and forward pass
+    accumulate        forward passes per optimiser step
+    learning_rate     AdamW, of everything but the backbone
+    backbone_factor   learning rate of the backbone relative to it (paper: 0.1); 1 from scratch
+    layer_decay       each block's rate is this fraction of the next one's (1: all alike)
+    weight_decay      not on norms, biases, other vectors, query and position tables
+    warmup            share of the steps over which the rate rises linearly from 0
+    power             of the polynomial decay to 0
+    clip_norm         largest gradient norm (Mask2Former: 0.01); None: unclipped
+    ema_decay         keep an exponential moving average of the weights and save it as the model; None: the weights
+    precision         "bf16-mixed" and "16-mixed" compute in half precision where that is safe
+    validate_every    steps between validations (0: only at the end)
+    save_every        steps between checkpoints for resuming
+    log_every         steps between rows of metrics.csv and TensorBoard
+
+    Source: QPrompt-R1 spec §4.
+    """
+
+    steps: int = 40_000
+    batch_size: int = 4
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    backbone_factor: float = 0.1
+    layer_decay: float = 1.0
+    weight_decay: float = 0.05
+    warmup: float = 0.0
+    power: float = 0.9
+    clip_norm: float | None = 0.01
+    ema_decay: float | None = None
+    precision: Precision = "32-true"
+    validate_every: int = 0
+    save_every: int = 500
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"training.{name} is {getattr(self, name)}, but must be at least 1.")
+        if not 0 <= self.warmup < 1:
+            raise RecipeError(f"training.warmup is {self.warmup}, but is a share of the steps: 0 ≤ warmup < 1.")
+        if not 0 < self.layer_decay <= 1:
+            raise RecipeError(f"training.layer_decay is {self.layer_decay}, but must lie in (0, 1].")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run, besides the machine.
+
+    classes     name of a class table ("cityscapes", "camvid") or a list of class names, in label order
+    model       the parts
+    objectives  name → training objective
+    """
+
+    classes: str | list[str]
+    model: Parts
+    objectives: Mapping[str, Callable[[Dims], Objective]]
+    data: DataSettings
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+
+    @property
+    def class_table(self) -> ClassTable:
+        return class_table(self.classes)

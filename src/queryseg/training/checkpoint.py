@@ -1,0 +1,108 @@
+"""last.ckpt: all that a run needs to continue as if it had never stopped.
+
+Tensors, numbers and text only, read with `weights_only=True`: a checkpoint never executes code.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from queryseg.errors import CheckpointError
+from queryseg.inference.run_folder import move_into_place
+
+CHECKPOINT = "last.ckpt"
+FORMAT = 1
+
+HARMLESS = (
+    "data.num_workers",
+    "data.root",
+    "data.validate",
+    "data.protocol",
+    "training.log_every",
+    "training.save_every",
+    "training.validate_every",
+)
+"""Keys of a recipe that never reach the weights; they may differ when a run resumes. `data.root` is among them because data
+move between machines; that the training images are the same ones is compared by name."""
+
+State = dict[str, Any]
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """The file is whole at any moment: a crash leaves the old or the new one.
+
+    Raises: CheckpointError if it cannot be written; the file before it is kept.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:  # by path, torch would hide the reason of a failure
+            torch.save({"format": FORMAT, **state}, file)
+        move_into_place(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        kept = " The checkpoint before it is kept." if path.exists() else ""
+        raise CheckpointError(
+            f"{path} could not be saved ({error.strerror}); free some space and continue with --resume.{kept}"
+        ) from None
+
+
+def read_checkpoint(path: Path) -> State:
+    """On the CPU. Raises: CheckpointError if the file is missing, damaged, or no checkpoint of queryseg."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"There is nothing to resume in {path.parent}: it has no {path.name}; start the run without --resume."
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint ({reason}); begin again in another folder, e.g. with --start-from "
+            f"{path.parent} if its model.safetensors is whole."
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint that this version of queryseg wrote; start the run without --resume.")
+    return state
+
+
+def canonical(resolved: Mapping[str, Any]) -> str:
+    """A recipe as text that can be stored and compared: tuples and lists are alike, keys are strings."""
+    return json.dumps(resolved, default=str)
+
+
+def check_same_recipe(path: Path, then: str, now: str) -> None:
+    """then, now: `canonical` recipes of the checkpoint and of this call.
+
+    Raises: CheckpointError naming the first key that changed and may not.
+    """
+    old, new = dict(_leaves(json.loads(then))), dict(_leaves(json.loads(now)))
+    for key in [*old, *(key for key in new if key not in old)]:
+        if old.get(key) != new.get(key) and not key.startswith(tuple(HARMLESS)):
+            was, is_ = (json.dumps(recipe[key]) if key in recipe else "not there" for recipe in (old, new))
+            raise CheckpointError(
+                f"{path} cannot be resumed with a changed recipe: {key} was {was} and is now {is_}; change it back, or begin a "
+                f"new run with --start-from {path.parent}."
+            )
+
+
+def check_same_data(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises: CheckpointError if the training images are others than those of the checkpoint."""
+    if dict(then) != dict(now):
+        raise CheckpointError(
+            f"{path} cannot be resumed: its run learned from {then['images']} images in {then['processes']} process(es), and "
+            f"now there are {now['images']} in {now['processes']}, or others by name; give it the same data and devices."
+        )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings → ("training.steps", 100), …; lists count as one value, empty mappings too."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value

@@ -1,0 +1,82 @@
+"""From a recipe's data settings to batches, by number."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from queryseg.data.batch import Batch, collate
+from queryseg.data.class_table import ClassTable
+from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.rare_classes import class_pixel_counts, rare_class_weights
+from queryseg.data.sampling import StepBatchSampler, TrainingSet
+from queryseg.data.transforms import TrainingTransform
+from queryseg.errors import InputError, RecipeError
+from queryseg.recipe import DataSettings, DataSource, Recipe
+from queryseg.training.interruption import ignore_interrupts
+
+CLASS_PIXELS = "class_pixels.json"
+
+
+def open_checked(source: DataSource, settings: DataSettings, classes: ClassTable, key: str) -> SegmentationDataset:
+    """A data set of the recipe's own classes. Raises: InputError, RecipeError"""
+    # only content is relative to the root; what a data file names starts from that file
+    dataset = open_data(source, relative_to=settings.root if isinstance(source, dict) else None)
+    if dataset.classes.names != classes.names:
+        raise RecipeError(
+            f"{key} has the classes {_list(dataset.classes)}, but the recipe's classes are {_list(classes)}; give both the same "
+            "class table, with a label map if the files hold other labels."
+        )
+    if not len(dataset):
+        raise RecipeError(f"{key} holds no images; see `queryseg data check`.")
+    return dataset
+
+
+def training_loader(
+    recipe: Recipe, dataset: SegmentationDataset, folder: Path, step: int, rank: int, world_size: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    """All micro-batches of this process from `step` on. folder: keeps the class counts of rare-class sampling."""
+    data, training = recipe.data, recipe.training
+    weights = None
+    if data.rare_class_temperature is not None:
+        counts = class_pixel_counts(dataset, data.num_workers, folder / CLASS_PIXELS)
+        weights = rare_class_weights(counts, data.rare_class_temperature)
+    transform = TrainingTransform(
+        data.crop, data.short_sides, data.max_long_side, data.max_category_share, data.flip, data.distort
+    )
+    first, end = step * training.accumulate, training.steps * training.accumulate
+    sampler = StepBatchSampler(len(dataset), training.batch_size, recipe.seed, first, end, rank, world_size, weights)
+    return DataLoader(
+        TrainingSet(dataset, transform, recipe.seed),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=data.num_workers,
+        worker_init_fn=ignore_interrupts,
+        pin_memory=pin_memory,
+    )
+
+
+def batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The loader's batches. A sample that cannot be used is one sentence from a worker process too, without its traceback."""
+    try:
+        yield from loader
+    except InputError as error:
+        raise InputError(str(error).strip().rpartition("InputError: ")[2]) from None
+
+
+def fingerprint(dataset: SegmentationDataset, world_size: int) -> dict[str, Any]:
+    """What must be the same for batches to be the same: the images' names and order, and the number of processes."""
+    digest = hashlib.sha256()
+    for index in range(len(dataset)):
+        digest.update(dataset.sample_name(index).encode() + b"\0")
+    return {"images": len(dataset), "names": digest.hexdigest(), "processes": world_size}
+
+
+def _list(classes: ClassTable) -> str:
+    names = ", ".join(classes.names[:4])
+    return f"{names}, … ({len(classes)})" if len(classes) > 4 else names

@@ -1,0 +1,69 @@
+"""Which learning rate and which weight decay every parameter gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import Any
+
+from torch import nn
+
+from queryseg.contracts import Backbone, Objective
+from queryseg.recipe import TrainingSettings
+from queryseg.segmenter import Segmenter
+
+BASE = "base"
+
+
+def parameter_groups(
+    model: Segmenter, objectives: Mapping[str, Objective], settings: TrainingSettings
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser, each with `params`, `factor` (of the learning rate), `weight_decay` and `names`. Every
+    parameter that requires a gradient is in exactly one of them.
+
+    Blocks of the backbone learn at backbone_factor · layer_decay^(blocks above), the stem below them. Everything else
+    learns at the full rate: the new parts, the adapter wherever it sits, and what the backbone puts around its trunk
+    (final norm, pyramid, projection), which queries use in a new role or which is new itself.
+
+    Exempt from weight decay: norms, biases and every other vector, and the tables that a part names in `undecayed`.
+
+    Source: QPrompt-R1 spec §4; layer-wise decay as in BEiT and EoMT, whose last block also learns at the undiminished rate.
+    """
+    factors = _backbone_factors(model.backbone, settings)
+    exempt = _undecayed([*model.parts().values(), *objectives.values()])
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in _named_parameters(model, objectives):
+        if not parameter.requires_grad:
+            continue
+        factor = factors.get(id(parameter), 1.0)
+        decay = 0.0 if parameter.ndim <= 1 or id(parameter) in exempt else settings.weight_decay
+        empty: dict[str, Any] = {"params": [], "names": [], "factor": factor, "weight_decay": decay}
+        group = groups.setdefault((factor, decay), empty)
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def _named_parameters(
+    model: Segmenter, objectives: Mapping[str, Objective]
+) -> Iterable[tuple[str, nn.Parameter]]:
+    yield from model.named_parameters()
+    for name, objective in objectives.items():
+        yield from objective.named_parameters(f"objectives.{name}")
+
+
+def _backbone_factors(backbone: Backbone, settings: TrainingSettings) -> dict[int, float]:
+    """id of a parameter of the trunk → factor. Parametrisations put an adapter's weights inside the blocks."""
+    adapted = set() if backbone.adapter is None else {id(p) for p in backbone.adapter.parameters()}
+    sections = backbone.sections()
+    return {
+        id(parameter): settings.backbone_factor * settings.layer_decay ** (len(sections) - 1 - depth)
+        for depth, section in enumerate(sections)
+        for parameter in section.parameters()
+        if id(parameter) not in adapted
+    }
+
+
+def _undecayed(parts: Iterable[nn.Module]) -> set[int]:
+    """ids of the tables that parts name; a name may stand for an absent table (None), but not for nothing."""
+    return {id(attrgetter(name)(part)) for part in parts for name in part.undecayed()}  # type: ignore[operator]

@@ -1,0 +1,36 @@
+"""What is a function of the step alone: the learning rate, and the state of every random generator.
+
+Nothing here is counted or stored, so a run that resumes at step k continues as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+
+def rate_factor(step: int, steps: int, warmup: float = 0.0, power: float = 0.9) -> float:
+    """Share of the full learning rate at 0 ≤ step < steps.
+
+    With w = warmup · steps rounded, it rises linearly over the first w steps, is 1 at step w, and then falls as
+    (1 − (step − w) / (steps − w))^power; it would reach 0 at `steps`.
+
+    Source: QPrompt-R1 spec §4 (poly 0.9), as in mmsegmentation; the warm-up never wastes a step at rate 0.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return (1 - (step - rising) / (steps - rising)) ** power
+
+
+def reseed(seed: int, step: int, part: int, rank: int) -> None:
+    """Put Python's, NumPy's and torch's generators (every device's) into the state that belongs to one forward pass.
+
+    part: number of the micro-batch within the step. What ran before, such as a validation, leaves no trace.
+    """
+    words = np.random.SeedSequence([abs(seed), step, part, rank]).generate_state(4, np.uint32)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]) << 32 | int(words[3]))

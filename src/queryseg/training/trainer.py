@@ -1,0 +1,294 @@
+"""The training loop, spelled out.
+
+Lightning Fabric brings devices, distributed training, precision and gradient clipping; what happens in which order is here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+
+from queryseg.data.batch import Batch
+from queryseg.errors import CheckpointError, RecipeError
+from queryseg.evaluation.evaluator import evaluate
+from queryseg.inference.run_folder import load_weights, write_model, write_recipe
+from queryseg.recipe import Recipe
+from queryseg.segmenter import Segmenter, build_segmenter
+from queryseg.training import checkpoint
+from queryseg.training.frozen_copy import follow, frozen_copy, own_tensors, restore_copy
+from queryseg.training.guard import DivergenceError, is_finite, save_failure
+from queryseg.training.interruption import StopRequest, TrainingInterrupted
+from queryseg.training.loading import batches, fingerprint, open_checked, training_loader
+from queryseg.training.meter import PACE, Meter
+from queryseg.training.parameter_groups import parameter_groups
+from queryseg.training.progress import Progress
+from queryseg.training.records import Records
+from queryseg.training.references import References
+from queryseg.training.schedule import rate_factor, reseed
+from queryseg.training.start import prepare_folder, start_from_weights
+from queryseg.training.step import TrainingStep, build_objectives
+from queryseg.training.summary import summary_lines
+from queryseg.training.validation import prediction_picture
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """folder: the run; steps: taken in all; mean_iou: of the last model on every validation set, 0…1."""
+
+    folder: Path
+    steps: int
+    mean_iou: dict[str, float]
+
+
+def train(
+    recipe: Recipe,
+    resolved: Mapping[str, Any],
+    out: str | Path,
+    resume: bool = False,
+    start_from: str | Path | None = None,
+    previous: Segmenter | None = None,
+    accelerator: str = "auto",
+    devices: int = 1,
+    console: Console | None = None,
+) -> TrainingResult:
+    """Train a recipe into a run folder: recipe.yaml, model.safetensors, last.ckpt, metrics.csv, TensorBoard events, pictures.
+
+    recipe      its backbone is trained in place; build a recipe again before training it again
+    resolved    the recipe as plain values
+    resume      continue the run in `out`; nothing may change that reaches the weights
+    start_from  a run, or a file of weights: take the tensors that fit; everything may change
+    previous    the model of the task before, for objectives that compare with it
+    devices     processes; more than one train together (each with its own batches)
+
+    Raises: RecipeError, InputError, CheckpointError; DivergenceError (NaN); TrainingInterrupted (Ctrl-C, saved)
+    """
+    out = Path(out)
+    strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true"  # objectives may join late
+    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=recipe.training.precision)
+    if fabric.device.type == "cpu" and recipe.training.precision == "16-mixed":
+        raise RecipeError("training.precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true on a CPU.")
+    if fabric.is_global_zero:  # before further processes start, which then find the folder as it must be
+        prepare_folder(out, resume)
+
+    def run(fabric: Fabric) -> TrainingResult:
+        return Trainer(fabric, recipe, resolved, out, resume, start_from, previous, console).fit()
+
+    return fabric.launch(run)  # type: ignore[no-any-return]
+
+
+class Trainer:
+    """Everything a run consists of. See `train` for the arguments."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        resolved: Mapping[str, Any],
+        out: Path,
+        resume: bool,
+        start_from: str | Path | None,
+        previous: Segmenter | None,
+        console: Console | None,
+    ) -> None:
+        self.fabric, self.recipe, self.settings, self.out = fabric, recipe, recipe.training, out
+        self.path = out / checkpoint.CHECKPOINT
+        self.canonical = checkpoint.canonical(resolved)
+        classes = recipe.class_table
+        self.dataset = open_checked(recipe.data.train, recipe.data, classes, "data.train")
+        self.validation = {
+            name: open_checked(source, recipe.data, classes, f"data.validate.{name}")
+            for name, source in recipe.data.validate.items()
+        }
+
+        reseed(recipe.seed, 0, 0, 0)  # the parts made here begin alike in every process
+        self.model = build_segmenter(classes.names, recipe.model)
+        objectives = build_objectives(self.model, recipe.objectives, frozenset({"previous_task"} if previous else ()))
+        report = [] if start_from is None else start_from_weights(self.model, Path(start_from))
+        groups = parameter_groups(self.model, objectives, self.settings)
+        optimiser = torch.optim.AdamW(groups, self.settings.learning_rate)
+        self.references = References(self.model, previous and fabric.to_device(previous))
+        step = TrainingStep(self.model, objectives, self.references, self.settings.steps)
+        self.module, self.optimiser = fabric.setup(step, optimiser)
+        # after setup, which moves the model to its device and makes all processes' weights one
+        self.average = None if self.settings.ema_decay is None else frozen_copy(self.model)
+        self.meter, self.step, self.scores = Meter(), 0, dict[str, float]()
+        if resume:
+            self._restore()
+
+        console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
+        self.progress = Progress(console, self.settings.steps, self.step)
+        self.terms = [f"{name}/{term}" for name, objective in objectives.items() for term in objective.weights]
+        scores = [f"miou/{name}" for name in self.validation]
+        columns = ["step", "learning_rate", "loss", *self.terms, "gradient_norm", *scores, *PACE]
+        for line in [*summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device)), *report]:
+            self.progress.say(line)
+        self.records: Records | None = None  # only the first process writes
+        if fabric.is_global_zero:
+            write_recipe(out, resolved)
+            self.records = Records(out, columns, self.step)
+
+    def fit(self) -> TrainingResult:
+        """The loop."""
+        settings = self.settings
+        with StopRequest() as stop, self.progress, closing(self.records) if self.records else nullcontext():
+            if self.step == 0:
+                self.save()  # shows at once whether the folder can hold a run
+            stream = self._batches()
+            self.module.train()
+            while self.step < settings.steps:
+                self.meter.start()
+                stopping = self.optimise(stream, stop)
+                self.meter.stop(settings.batch_size * settings.accumulate * self.fabric.world_size)
+                self.step += 1
+                self.progress.advance(self.step)
+                last = self.step == settings.steps
+                validated = last or bool(settings.validate_every and self.step % settings.validate_every == 0)
+                if validated:
+                    self.validate()
+                if validated or self.step % settings.log_every == 0:
+                    self.log(validated)
+                if last or stopping or self.step % settings.save_every == 0:
+                    self.save()
+                if stopping and not last:
+                    raise TrainingInterrupted(
+                        f"Stopped after step {self.step} of {settings.steps}, which is saved; continue with --resume and the same "
+                        f"--out {self.out}."
+                    )
+        return TrainingResult(self.out, self.step, self.scores)
+
+    def optimise(self, stream: Iterator[Batch], stop: StopRequest) -> bool:
+        """One optimiser step. Returns whether a process was asked to stop."""
+        fabric, settings = self.fabric, self.settings
+        rate = settings.learning_rate * rate_factor(self.step, settings.steps, settings.warmup, settings.power)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        seen, found = [], []
+        for part in range(settings.accumulate):
+            seen.append(self.meter.next(stream))
+            reseed(self.recipe.seed, self.step, part, fabric.global_rank)
+            with fabric.no_backward_sync(self.module, enabled=part < settings.accumulate - 1):
+                found.append(self.module(fabric.to_device(seen[-1]), self.step))
+                fabric.backward(found[-1]["loss"] / settings.accumulate)
+        if self.step == 0:
+            self._report_idle_parameters()
+        # an infinite limit clips nothing and still tells the norm
+        limit = math.inf if settings.clip_norm is None else settings.clip_norm
+        norm = fabric.clip_gradients(self.module, self.optimiser, max_norm=limit, error_if_nonfinite=False)
+        fine = is_finite([losses["loss"] for losses in found], norm, scaled=settings.precision == "16-mixed")
+        failed, stopping = self._any_process(not fine, stop.made)
+        if failed:
+            raise DivergenceError(save_failure(self.out, fabric.global_rank, self.step, seen, found, self.model))
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.module.module.after_step()
+        if self.average is not None:
+            follow(self.average, self.model, settings.ema_decay)
+        for losses in found:
+            self.meter.add(losses)
+        self.meter.add({"gradient_norm": norm})
+        return stopping
+
+    def validate(self) -> None:
+        """mIoU on every validation set, and a picture. Never chooses a checkpoint: the last one is the result."""
+        if not self.validation:
+            return
+        if self.records is not None:
+            model = self.result.eval()
+            for name, dataset in self.validation.items():
+                self.scores[name] = evaluate(model, dataset, self.recipe.data.protocol).mean_iou
+            first = next(iter(self.validation.values()))
+            self.records.picture(self.step, prediction_picture(model, first, self.recipe.data.protocol))
+            self.progress.validated(self.step, self.scores)
+        self.fabric.barrier()
+        self.module.train()
+
+    def log(self, validated: bool) -> None:
+        """A row of metrics.csv: means since the row before, over all processes."""
+        names = ["loss", *self.terms, "gradient_norm"]
+        totals, pace = self.meter.take(names, self.fabric.device)
+        sums, counts = self.fabric.all_reduce(totals, reduce_op="sum").tolist()
+        if self.records is None:
+            return
+        # the rate that the last step used
+        rate = rate_factor(self.step - 1, self.settings.steps, self.settings.warmup, self.settings.power)
+        row = {"step": self.step, "learning_rate": self.settings.learning_rate * rate}
+        row |= {name: total / count for name, total, count in zip(names, sums, counts, strict=True) if count}
+        if validated:
+            row |= {f"miou/{name}": score for name, score in self.scores.items()}
+        row |= pace
+        self.records.row(row)
+        self.progress.row(self.step, row)
+
+    @property
+    def result(self) -> Segmenter:
+        """What is validated and saved as the model."""
+        return self.model if self.average is None else self.average
+
+    def save(self) -> None:
+        """model.safetensors first: where last.ckpt says that the run is complete, the model is too."""
+        if self.records is not None:
+            self.records.flush()
+            write_model(self.out, self.result.state_dict())
+            checkpoint.write_checkpoint(self.path, self._state())
+        self.fabric.barrier()
+
+    def _state(self) -> checkpoint.State:
+        return {
+            "step": self.step,
+            "recipe": self.canonical,
+            "data": fingerprint(self.dataset, self.fabric.world_size),
+            "model": self.model.state_dict(),
+            "average": {} if self.average is None else own_tensors(self.average, self.model),
+            "optimiser": self.optimiser.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "objectives": self.module.module.objectives.state_dict(),
+            "references": self.references.state_dict(),
+            "meter": self.meter.state_dict(),
+            "scores": self.scores,
+        }
+
+    def _restore(self) -> None:
+        path, state = self.path, checkpoint.read_checkpoint(self.path)
+        checkpoint.check_same_recipe(path, state["recipe"], self.canonical)
+        checkpoint.check_same_data(path, state["data"], fingerprint(self.dataset, self.fabric.world_size))
+        load_weights(self.model, state["model"], str(path))
+        try:
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.module.module.objectives.load_state_dict(state["objectives"])
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not fit this version of the recipe's parts ({error}); start a new run.") from None
+        if self.average is not None:
+            self.average = restore_copy(self.model, state["average"], str(path))
+        self.references.load_state_dict(state["references"], str(path))
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.meter.load_state_dict(state["meter"], self.fabric.device)
+        self.step, self.scores = state["step"], state["scores"]
+
+    def _batches(self) -> Iterator[Batch]:
+        fabric, pinned = self.fabric, self.fabric.device.type == "cuda"
+        return batches(
+            training_loader(self.recipe, self.dataset, self.out, self.step, fabric.global_rank, fabric.world_size, pinned)
+        )
+
+    def _report_idle_parameters(self) -> None:
+        idle = [name for name, p in self.module.module.named_parameters() if p.requires_grad and p.grad is None]
+        if idle:
+            self.progress.say(
+                f"{len(idle)} trainable tensors got no gradient in the first step, so nothing trains them yet: {', '.join(idle[:5])}"
+                f"{' …' if len(idle) > 5 else ''}"
+            )
+
+    def _any_process(self, *flags: bool) -> list[bool]:
+        """Whether any process says so; all must agree, or the others would wait for it forever."""
+        if self.fabric.world_size == 1:
+            return list(flags)
+        said = torch.tensor(flags, dtype=torch.int32, device=self.fabric.device)
+        return [bool(flag) for flag in self.fabric.all_reduce(said, reduce_op="max").tolist()]

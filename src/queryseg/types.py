@@ -1,0 +1,249 @@
+"""The values that pass between the parts.
+
+Shape legend: B images, H×W pixels, Q queries, K classes, D query width, C map channels, E mask-embedding width,
+J width of an image–text space, h×w a grid of tokens, T tokens, M segments of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""The label of pixels that no loss and no metric counts; never a class."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image as a data set hands it out.
+
+    image      (3, H, W) uint8, RGB
+    label_map  (H, W) uint8: class index, or 255 = ignored
+    name       unique in its data set, e.g. "aachen_000001"; errors and reports speak of it
+    """
+
+    image: Tensor
+    label_map: Tensor
+    name: str
+
+
+@dataclass
+class Target:
+    """What one training image should become: one segment per class present (semantic) or per instance (panoptic).
+
+    labels (M,) int64, masks (M, H, W) bool, label_map (H, W) int64 with 255 = ignored. Not frozen, because Lightning moves
+    batches to a device by writing into dataclasses.
+    """
+
+    labels: Tensor
+    masks: Tensor
+    label_map: Tensor
+
+    @classmethod
+    def semantic(cls, label_map: Tensor, labels: Tensor | None = None) -> Target:
+        """One segment per class present. label_map (H, W), any integer type; labels: the classes present, if known."""
+        label_map = label_map.long()
+        if labels is None:
+            labels = label_map.unique()
+            labels = labels[labels != IGNORE]
+        return cls(labels, label_map == labels[:, None, None], label_map)
+
+
+@dataclass(frozen=True)
+class Dims:
+    """Sizes known once the backbone is built. They flow from left to right: every part receives the Dims of what comes
+    before it; backbone, pixel decoder and decoder publish the Dims of what comes after them (`part.dims`).
+
+    class_names    in label order; text queries are built from them
+    embed          width of the trunk's tokens
+    depth          blocks of the trunk
+    channels       of features.levels, coarse → fine
+    strides        of features.levels in pixels, coarse → fine
+    mask_channels  of features.mask_features; after the decoder: width of the mask embeddings
+    width          of query contents
+    joinable       how many last blocks accept extra tokens (0: a convolutional or hierarchical trunk)
+    joint          width of the image–text space (0: the backbone has none)
+    """
+
+    class_names: tuple[str, ...]
+    embed: int
+    depth: int
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    mask_channels: int
+    width: int
+    joinable: int = 0
+    joint: int = 0
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A backbone paused between two blocks.
+
+    tokens   (B, extra + prefix + h·w, C): queries that joined, then class and register tokens, then patches row by row
+    grid     (h, w)
+    depth    blocks already run
+    prefix   class and register tokens
+    extra    queries that joined
+    rotary   rotation table of the patches, private to the backbone's family
+    taps     maps (B, C, h, w) kept on the way
+    """
+
+    tokens: Tensor
+    grid: tuple[int, int]
+    depth: int = 0
+    prefix: int = 0
+    extra: int = 0
+    rotary: Tensor | None = None
+    taps: tuple[Tensor, ...] = ()
+
+    @property
+    def patches(self) -> Tensor:
+        """(B, h, w, C)"""
+        return self.tokens[:, self.extra + self.prefix :].unflatten(1, self.grid)
+
+    def with_patches(self, patches: Tensor) -> Trunk:
+        """The same trunk with other patch tokens (B, h, w, C)."""
+        kept = self.tokens[:, : self.extra + self.prefix]
+        return replace(self, tokens=torch.cat([kept, patches.flatten(1, 2)], 1))
+
+    def join(self, queries: Tensor) -> Trunk:
+        """Prepend queries (B, Q, C); prepended, because rotary families rotate the last h·w tokens."""
+        return replace(self, tokens=torch.cat([queries, self.tokens], 1), extra=self.extra + queries.shape[1])
+
+    @property
+    def queries(self) -> Tensor:
+        """(B, extra, C)"""
+        return self.tokens[:, : self.extra]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Embeddings in the image–text space of a vision-language backbone: whole (B, J), dense (B, J, h, w)."""
+
+    whole: Tensor
+    dense: Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the image looks like to queries. The backbone fills it, the pixel decoder refines it; both are complete, so
+    that the identity is a legal pixel decoder.
+
+    trunk          the backbone where it paused
+    levels         coarse → fine, each (B, C_l, h_l, w_l), as queries read them (level embedding included)
+    mask_features  (B, E, h, w), the finest map: mask logits are ⟨mask embedding, mask feature⟩
+    positions      one (1 or B, C_l, h_l, w_l) per level, () if the decoder needs none
+    joint          image–text embeddings, if the backbone has them
+    context        (B, K, J) text or other side information that the source offers to the pixel decoder
+    extras         declared by name in a part's `provides`
+    """
+
+    trunk: Trunk
+    levels: tuple[Tensor, ...]
+    mask_features: Tensor
+    positions: tuple[Tensor, ...] = ()
+    joint: Joint | None = None
+    context: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """content (B, Q, D); position (B, Q, D) or None; boxes (B, Q, 4) logits of the reference box (cx, cy, w, h) or None.
+
+    The last `num_isolated` rows never attend and are never attended to: feed-forward layers and heads only.
+    """
+
+    content: Tensor
+    position: Tensor | None = None
+    boxes: Tensor | None = None
+    num_isolated: int = 0
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def num_attending(self) -> int:
+        return self.content.shape[1] - self.num_isolated
+
+    def with_isolated(self, content: Tensor) -> Queries:
+        """Append isolated rows (B, V, D); their position is zero and their box empty."""
+
+        def pad(x: Tensor | None, value: float) -> Tensor | None:
+            return None if x is None else torch.cat([x, x.new_full((*content.shape[:2], x.shape[2]), value)], 1)
+
+        return replace(
+            self,
+            content=torch.cat([self.content, content], 1),
+            position=pad(self.position, 0.0),
+            boxes=pad(self.boxes, -torch.inf),
+            num_isolated=self.num_isolated + content.shape[1],
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One reading of the queries by the heads.
+
+    class_logits     (B, Q, K or K+1)
+    class_scores     (B, Q, K) probabilities of the real classes
+    mask_logits      (B, Q, h, w)
+    mask_embeddings  (B, Q, E)
+    mask_features    (B, E, h, w) that they were compared with
+    content          (B, Q, D)
+    boxes            (B, Q, 4) in [0, 1] or None
+    tokens           (B, D, h', w') image tokens in the space of `content`, or None
+    """
+
+    class_logits: Tensor
+    class_scores: Tensor
+    mask_logits: Tensor
+    mask_embeddings: Tensor
+    mask_features: Tensor
+    content: Tensor
+    boxes: Tensor | None = None
+    tokens: Tensor | None = None
+
+    def rows(self, part: slice) -> Prediction:
+        """The same reading of some queries only."""
+        names = ("class_logits", "class_scores", "mask_logits", "mask_embeddings", "content", "boxes")
+        return replace(self, **{n: v[:, part] for n in names if (v := getattr(self, n)) is not None})
+
+
+@dataclass(frozen=True)
+class Round:
+    """What just happened in the decoder, told to `QuerySource.refine`; layer −1 is the reading before any layer.
+
+    attention (B, Q, S) averaged over heads, in the graph, or None (not asked for, or not over a whole level).
+    """
+
+    layer: int
+    prediction: Prediction
+    features: Features
+    level: int | None = None
+    attention: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass gives to objectives and readout.
+
+    predictions  attending rows only, in order of depth; the last one is the answer
+    isolated     the isolated rows of the same predictions, () without such rows
+    queries      what entered the decoder
+    """
+
+    features: Features
+    queries: Queries
+    predictions: Sequence[Prediction]
+    isolated: Sequence[Prediction] = ()
+
+    @property
+    def final(self) -> Prediction:
+        return self.predictions[-1]
