@@ -59,7 +59,7 @@ def fit(pixels: Tensor, labels: Tensor, num_classes: int, balance: float, steps:
         batch = torch.randint(len(labels), (4096,))
         loss = functional.cross_entropy(model(pixels[batch]), labels[batch], weight / (weight * frequency).sum())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     return model.eval()
@@ -105,7 +105,7 @@ def measure(num_train: int, num_val: int, steps: int) -> dict[str, Any]:
     return {
         "protocol": {
             "train": f"{num_train} images of clear, seed {TRAIN_SEED}, {len(labels)} pixels",
-            "val": f"{num_val} images per domain, seed {VAL_SEED}, 256x512, pooled confusion matrix of every second pixel",
+            "val": f"{num_val} images per domain, seed {VAL_SEED}, 256x512, confusion pooled, every second pixel",
             "features": "RGB, RGB of the 5x5 mean, x, y",
             "model": f"MLP 8-128-128-128-{len(names)}, {steps} steps of 4096 pixels, AdamW",
             "balances tried": list(BALANCES),
@@ -126,7 +126,7 @@ def main() -> None:
     started = time.perf_counter()
     result = measure(options.train, options.val, options.steps)
     result["seconds"] = round(time.perf_counter() - started, 1)
-    result["versions"] = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
+    result["versions"] = {"torch": torch.__version__, "python": platform.python_version()}
     for domain, score in result["domains"].items():
         print(f"{domain:12s} mIoU {score['mIoU']:5.1f}")
         print("   " + "  ".join(f"{name} {value:.0f}" for name, value in score["IoU"].items()))

@@ -6,6 +6,7 @@ Shape legend: B images, H×W pixels, C channels of the coarsest map, h×w its si
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from timm.layers.format import Format
 from torch import Tensor, nn
 
-from queryseg.backbones.timm_models import build_feature_network
+from queryseg.backbones.timm_models import build_feature_network, check_family
 from queryseg.backbones.weights import WeightReport, hub_errors, match_by_timm
 from queryseg.contracts import Adapter, Backbone
 from queryseg.errors import RecipeError
@@ -46,8 +47,9 @@ class PyramidBackbone(Backbone):
         options = dict(options or {})
         if drop_path_rate:
             options["drop_path_rate"] = drop_path_rate
+        check_family(name, "PyramidBackbone")
         self.weight_report = match_by_timm(name, pretrained, options) if isinstance(pretrained, str) else None
-        with hub_errors(name):
+        with hub_errors(name) if pretrained else nullcontext():
             self.net: Any = build_feature_network(name, pretrained, options)
         info = self.net.feature_info
         channels, strides = tuple(reversed(info.channels())), tuple(reversed(info.reduction()))

@@ -6,10 +6,11 @@ Shape legend: B images, C width of the trunk, A heads, D width of one head, E qu
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from timm.layers.pos_embed import resample_abs_pos_embed_nhwc
 from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
 from torch import Tensor, nn
 
@@ -38,9 +39,27 @@ class SamViT(VisionTransformer):
     def _joinable(self) -> int:
         return sum(1 for _ in takewhile(lambda block: not block.window_size, reversed(self.blocks)))
 
-    def _embed(self, images: Tensor) -> Tensor:
-        maps: Tensor = self.stem.forward_features(images)  # (B, C, h, w)
-        return maps.flatten(2).transpose(1, 2)
+    def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        patches, table = self.stem.patch_embed(images), self._positions(grid)  # both (·, h, w, C)
+        maps: Tensor = self.stem.norm_pre(self.stem.pos_drop(patches if table is None else patches + table))
+        return maps.flatten(1, 2)
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor | None:
+        table: Tensor | None = self.stem.pos_embed
+        if table is None or grid == tuple(table.shape[1:3]):
+            return table
+        return cast(Tensor, resample_abs_pos_embed_nhwc(table, list(grid)))
+
+    def set_image_size(self, height: int, width: int) -> None:
+        super().set_image_size(height, width)
+        for block in self.blocks:
+            attention: Any = block.attn
+            if block.window_size or not attention.use_rel_pos:
+                continue
+            for name, size in zip(("rel_pos_h", "rel_pos_w"), self.stem.patch_embed.grid_size, strict=True):
+                old = getattr(attention, name)
+                new = F.interpolate(old.detach().T[None], 2 * size - 1, mode="linear")[0].T
+                setattr(attention, name, nn.Parameter(new.contiguous(), old.requires_grad))
 
     def block(self, index: int, trunk: Trunk, blocked: Tensor | None) -> Tensor:
         block: Any = self.blocks[index]

@@ -78,22 +78,21 @@ def build_model(
             raise RecipeError(f"timm model '{name}' has a convolutional stem of its own; leave patch_size out.")
         arguments = {**arguments, "patch_size": patch_size}
     if image_size is None:
-        return _created(name, arguments)
+        return create_model(name, arguments)
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    model = _created(name, {**arguments, "img_size": (height, width)})
+    model = create_model(name, {**arguments, "img_size": (height, width)})
     stride: int = model.patch_embed.feat_ratio()
     padded = (-(-height // stride) * stride, -(-width // stride) * stride)
     if remainder == "pad" and padded != (height, width):
-        return _created(name, {**arguments, "img_size": padded})
+        return create_model(name, {**arguments, "img_size": padded})
     return model
 
 
 def build_feature_network(name: str, pretrained: bool | str, options: Mapping[str, Any]) -> Any:
     """timm's `features_only` with its last four maps, for any input size. pretrained: True: hub; a path: a local file.
 
-    Raises: RecipeError
+    Raises: RecipeError for models that take one image size only and for arguments that timm refuses.
     """
-    check_family(name, "PyramidBackbone")
     arguments: dict[str, Any] = {"out_indices": (-4, -3, -2, -1), "features_only": True, **options}
     if default_config(name).fixed_input_size:
         if not _module_of(name).startswith("swin_transformer"):
@@ -104,10 +103,11 @@ def build_feature_network(name: str, pretrained: bool | str, options: Mapping[st
         arguments["strict_img_size"] = False  # Swin pads its windows instead
     if isinstance(pretrained, str):
         arguments["pretrained_cfg_overlay"] = {"file": pretrained}
-    return _created(name, {"pretrained": bool(pretrained), **arguments})
+    return create_model(name, {"pretrained": bool(pretrained), **arguments})
 
 
-def _created(name: str, arguments: Mapping[str, Any]) -> Any:
+def create_model(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Raises: RecipeError for arguments that timm refuses."""
     try:
         return timm.create_model(name, **arguments)
     except (TypeError, ValueError, AssertionError) as error:

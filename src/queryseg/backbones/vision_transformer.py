@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from queryseg.backbones.feature_pyramid import FeaturePyramid
@@ -25,8 +26,8 @@ from queryseg.types import Dims, Joint, Trunk
 class VisionTransformer(Backbone):
     """A timm vision transformer, driven block by block; queries may join before any of the last `dims.joinable` blocks.
 
-    The timm model without its blocks, norm and heads is the stem. Position tables are made for `image_size`; any other
-    grid is resampled in the forward pass, as timm does (antialiased bicubic).
+    The timm model without its blocks, norm and heads is the stem. Position tables are made for `image_size`; for any
+    other grid they are resampled in the forward pass, as timm does (antialiased bicubic).
 
     name            of a timm model, tag included, e.g. "vit_large_patch14_dinov2.lvd142m"
     pretrained      True: timm's weights from the hub; a path: a local file in the original layout
@@ -147,12 +148,42 @@ class VisionTransformer(Backbone):
             )
         if self.remainder == "cut":
             images = images[..., : grid[0] * self.patch, : grid[1] * self.patch]
-        return Trunk(self._embed(images), grid, prefix=self.prefix)
+        return Trunk(self._embed(images, grid), grid, prefix=self.prefix)
 
-    def _embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, T, C)"""
-        tokens: Tensor = self.stem.forward_features(images)
-        return tokens
+    def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, 3, H, W) → (B, T, C); timm's own resamples even a table of the right grid while a graph is exported, and
+        antialiased resampling is what other runtimes lack."""
+        stem = self.stem
+        tokens = [getattr(stem, name, None) for name in ("cls_token", "dist_token", "reg_token")]
+        prefix: list[Tensor] = [token.expand(len(images), -1, -1) for token in tokens if token is not None]
+        patches, table = stem.patch_embed(images).flatten(1, 2), self._positions(grid)
+        if table is None:
+            embedded = torch.cat([*prefix, patches], 1)
+        elif stem.no_embed_class:
+            embedded = torch.cat([*prefix, patches + table], 1)
+        else:
+            embedded = torch.cat([*prefix, patches], 1) + table
+        return cast(Tensor, stem.norm_pre(stem.pos_drop(embedded)))
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor | None:
+        """(1, [prefix +] h·w, C)"""
+        table: Tensor | None = self.stem.pos_embed
+        if table is None or grid == tuple(self.stem.patch_embed.grid_size):
+            return table
+        prefix = 0 if self.stem.no_embed_class else self.prefix
+        return cast(Tensor, resample_abs_pos_embed(table, list(grid), self.stem.patch_embed.grid_size, prefix))
+
+    def set_image_size(self, height: int, width: int) -> None:
+        """Resample the position table for images of this size once instead of in every forward pass, e.g. before
+        export; results stay the same. Replaces parameters: call it outside training."""
+        height, width = self.canvas(height, width)
+        grid = (height // self.patch, width // self.patch)
+        table = self._positions(grid)
+        if table is not None:
+            self.stem.pos_embed = nn.Parameter(table.detach().clone(), self.stem.pos_embed.requires_grad)
+        self.stem.patch_embed.img_size = (height, width)
+        self.stem.patch_embed.grid_size = grid
+        self.stem.patch_embed.num_patches = grid[0] * grid[1]
 
     def block(self, index: int, trunk: Trunk, blocked: Tensor | None) -> Tensor:
         tokens: Tensor = self.blocks[index](trunk.tokens, attn_mask=self.visible(trunk, blocked))
@@ -196,8 +227,8 @@ class VisionTransformer(Backbone):
         return [(linear, 3 if name == "attn.qkv" else 1) for name, linear in linears.items()]
 
     def undecayed(self) -> frozenset[str]:
-        names = {name for name, _ in self.named_parameters()}
-        return frozenset(f"stem.{name}" for name in self.stem.no_weight_decay() if f"stem.{name}" in names)
+        tables = self.stem.named_parameters(recurse=False)  # timm's no_weight_decay() forgot registers for a while
+        return frozenset(f"stem.{name}" for name, _ in tables)
 
     def _checked_taps(self, taps: Sequence[int] | None, needed: bool) -> tuple[int, ...]:
         depth = len(self.blocks)

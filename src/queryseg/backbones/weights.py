@@ -31,6 +31,7 @@ from timm.layers.patch_embed import resample_patch_embed
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
+from queryseg.backbones.timm_models import create_model
 from queryseg.errors import CheckpointError
 
 
@@ -209,11 +210,11 @@ def match_by_timm(name: str, path: str, options: Mapping[str, Any]) -> WeightRep
     """What becomes of a file's tensors when timm itself loads it, under the names after timm's conversion; for networks
     that are no plain stack of blocks.
 
-    Raises: CheckpointError if the file leaves a weight of the model without a value; timm would not notice.
+    Raises: CheckpointError if the file leaves a weight of the model without a value, which timm would not notice;
+    RecipeError for options that timm refuses.
     """
     found = read_tensors(path)
-    with torch.device("meta"):
-        model: Any = timm.create_model(name, **{**options, "num_classes": 0})
+    model = create_model(name, {**options, "num_classes": 0})
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     tensors = found if convert is None else convert(dict(found), model)
     wanted = model.state_dict()
@@ -296,7 +297,9 @@ def _resized(key: str, tensor: Tensor, target: Tensor, model: Any, grid: tuple[i
             return tensor
         table: Tensor = resample_abs_pos_embed(tensor, list(wanted), list(source), prefix, antialias=not plain)
         return table
-    if key == "pos_embed" and tensor.shape[1:3] != target.shape[1:3]:  # SAM: (1, n, n, C)
+    if (
+        key == "pos_embed" and tensor.ndim == target.ndim == 4 and tensor.shape[1:3] != target.shape[1:3]
+    ):  # SAM: (1, n, n, C)
         grids = tensor.float().permute(0, 3, 1, 2)
         return F.interpolate(grids, target.shape[1:3], mode="bicubic", antialias=not plain).permute(0, 2, 3, 1)
     if key.endswith((".rel_pos_h", ".rel_pos_w")) and len(tensor) != len(target):  # SAM: (2·n − 1, C)

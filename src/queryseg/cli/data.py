@@ -9,6 +9,7 @@ from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
 from queryseg.data.data_file import open_data
+from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
 from queryseg.errors import InputError
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     generate = actions.add_parser("generate", help="write streets as Cityscapes lays them out")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR")
-    generate.add_argument("--domain", nargs="+", default=["clear"], help="clear fog night rain snow other_city")
+    generate.add_argument("--domain", nargs="+", default=["clear"], help=" ".join(DOMAINS))
     generate.add_argument("--split", default="train", help="name of the split's folders (default train)")
     generate.add_argument("--num-images", type=int, default=200, metavar="N", help="per domain (default 200)")
     generate.add_argument("--seed", type=int, default=0, help="other seeds give other scenes (default 0)")
@@ -59,19 +60,9 @@ def _generate(options: argparse.Namespace) -> int:
     make_folder(options.out)
     written = []
     for domain in options.domain:
-        dataset = open_data(
-            {
-                "layout": "streets",
-                "domain": domain,
-                "num_images": options.num_images,
-                "seed": options.seed,
-                "size": list(options.size),
-            }
-        )
+        streets = Streets(domain, options.num_images, options.seed, tuple(options.size))
         with progress_bar(domain) as progress:
-            written.append(
-                write_cityscapes(dataset, options.out, options.split, num_workers=options.workers, progress=progress)
-            )
+            written.append(write_cityscapes(streets, options.out, options.split, options.workers, progress))
         console.print(f"{options.num_images} images of {domain}; data file {written[-1]}", soft_wrap=True)
     write_json(options.json, {"data_files": [str(path) for path in written]})
     return 0

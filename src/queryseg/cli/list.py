@@ -29,7 +29,7 @@ SEAMS: dict[str, tuple[str, type[contracts.Part]]] = {
 
 
 def find_parts(seam: str) -> dict[str, type[contracts.Part]]:
-    """Dotted path → class, of all that can be built."""
+    """Dotted path → class, of all that can be built; base classes of others are left out."""
     package_name, kind = SEAMS[seam]
     package = importlib.import_module(package_name)
     found = {}
@@ -39,17 +39,17 @@ def find_parts(seam: str) -> dict[str, type[contracts.Part]]:
             own = isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
             if own and issubclass(value, kind) and not inspect.isabstract(value):
                 found[f"{module.__name__}.{name}"] = value
-    return found
+    return {path: part for path, part in found.items() if not any(part in c.__mro__[1:] for c in found.values())}
 
 
 def describe(path: str, part: type[contracts.Part]) -> dict[str, Any]:
     """What `queryseg list` says of one part."""
     options = {
-        name: None if parameter.default is parameter.empty else repr(parameter.default)
+        name: None if parameter.default is parameter.empty else _shown(parameter.default)
         for name, parameter in options_of(part).items()
     }
     documentation = (inspect.getdoc(part) or "").splitlines()
-    first = documentation[0] if documentation else ""
+    first = " ".join(documentation[: documentation.index("")] if "" in documentation else documentation)
     return {
         "class_path": path,
         "summary": first,
@@ -57,6 +57,10 @@ def describe(path: str, part: type[contracts.Part]) -> dict[str, Any]:
         "provides": sorted(part.provides),
         "requires": sorted(part.requires),
     }
+
+
+def _shown(default: Any) -> str:
+    return str(getattr(default, "__name__", "a recipe's part")).strip("<>") if callable(default) else repr(default)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

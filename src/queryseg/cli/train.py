@@ -8,7 +8,7 @@ from pathlib import Path
 
 from queryseg.cli.output import console, make_folder, write_json
 from queryseg.recipe_file import build, read_recipe, resolve
-from queryseg.training.trainer import train
+from queryseg.training.launch import train
 
 TAKES_OVERRIDES = True
 

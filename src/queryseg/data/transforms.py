@@ -43,7 +43,8 @@ class TrainingTransform:
     pad_color           RGB below and to the right of images smaller than the crop (labels: 255). By default the
                         ImageNet mean rounded to 8 bits, so that padding is 0 within 0.01 after ImageNet normalisation.
 
-    Only the part of the image that ends up in the crop is resized; the result equals resizing all of it first.
+    Only the part of the image that ends up in the crop is resized; the result equals resizing all of it first, but for
+    the rounding of ties (Pillow rounds after each of its two passes: at most 2 of 255, in few pixels).
 
     Source: protocols.md §6 (mmsegmentation's RandomChoiceResize, RandomCrop, RandomFlip, PhotoMetricDistortion).
     Deviations: reducing is antialiased, labels are sampled at pixel centres (mmsegmentation: half a pixel aside), and

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from queryseg import __version__
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
-from queryseg.evaluation.evaluation import Evaluation
+from queryseg.evaluation.evaluation import Evaluation, percent
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.inference.engine import Engine
 from queryseg.segmenter import Segmenter
@@ -78,12 +79,14 @@ class RunFacts:
 class DomainTable:
     """Evaluations in the order in which they were asked for, all under one protocol.
 
-    seen  names of data sets from the domain that the model was trained on; the others are unseen
+    seen     names of data sets from the domain that the model was trained on; the others are unseen
+    sources  name → where the data set comes from, in the caller's words (a data file, a split)
     """
 
     evaluations: Sequence[Evaluation]
     seen: frozenset[str]
     facts: RunFacts
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def protocol(self) -> Protocol:
@@ -107,23 +110,26 @@ class DomainTable:
         return {
             "protocol": str(self.protocol),
             "mean_iou_unseen": None if isnan(self.mean_unseen) else self.mean_unseen,
-            "data": {e.name: {"seen_domain": e.name in self.seen, **e.to_json()} for e in self.evaluations},
+            "data": {
+                e.name: {"seen_domain": e.name in self.seen, "source": self.sources.get(e.name), **e.to_json()}
+                for e in self.evaluations
+            },
             "model": self.facts.to_json(),
         }
 
     def __rich__(self) -> Group:
-        """Two tables for a terminal: domains with intervals, then classes × domains, so that 19 classes fit 80 columns."""
+        """Two tables for a terminal; classes are rows of the second, so that many of them fit 80 columns."""
         domains = Table(title="mIoU in %, with 95 % intervals over images", caption=self.caption, min_width=60)
         domains.add_column("data set")
         domains.add_column("domain")
-        for title in ("images", "mIoU", "interval", "pixels right"):
+        for title in ("images", "mIoU", "interval", "pixel accuracy"):
             domains.add_column(title, justify="right")
         for e in self.evaluations:
             low, high = e.mean_iou_interval
             domain = "training" if e.name in self.seen else "unseen"
             interval = f"{percent(low)} – {percent(high)}"
             domains.add_row(
-                e.name, domain, f"{e.num_images:,}", percent(e.mean_iou), interval, percent(e.pixel_accuracy)
+                escape(e.name), domain, f"{e.num_images:,}", percent(e.mean_iou), interval, percent(e.pixel_accuracy)
             )
         if len(self.unseen) > 1:
             domains.add_section()
@@ -131,9 +137,9 @@ class DomainTable:
         classes = Table(title="IoU per class in %")
         classes.add_column("class")
         for e in self.evaluations:
-            classes.add_column(e.name, justify="right")
+            classes.add_column(escape(e.name), justify="right")
         for k, name in enumerate(self.class_names):
-            classes.add_row(name, *(percent(float(e.iou[k])) for e in self.evaluations))
+            classes.add_row(escape(name), *(percent(float(e.iou[k])) for e in self.evaluations))
         return Group(domains, classes)
 
     @property
@@ -149,6 +155,7 @@ def evaluate_many(
     *,
     seen: Collection[str] | None = None,
     facts: RunFacts | None = None,
+    sources: Mapping[str, str] | None = None,
     device: torch.device | None = None,
     num_workers: int = 0,
     num_examples: int = 0,
@@ -158,6 +165,7 @@ def evaluate_many(
 
     seen      names of those from the training domain; None: the first one
     facts     of the run; None: what the model itself tells
+    sources   name → where the data set comes from, for JSON and reports
     progress  called with (images done, images in all), over all data sets
     Others: see `evaluate`.
 
@@ -190,9 +198,4 @@ def evaluate_many(
         )
         done += len(dataset)
     segmenter = model.model if isinstance(model, Engine) else model
-    return DomainTable(evaluations, seen, facts or RunFacts.of(segmenter))
-
-
-def percent(score: float) -> str:
-    """0.6123 → "61.2", nan → "–"; two signs suffice, because intervals are wider than a tenth."""
-    return "–" if isnan(score) else f"{100 * score:.1f}"
+    return DomainTable(evaluations, seen, facts or RunFacts.of(segmenter), sources or {})

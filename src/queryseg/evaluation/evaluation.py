@@ -81,8 +81,8 @@ class Evaluation:
         return float(pixel_accuracy(self.confusion))
 
     def __str__(self) -> str:
-        low, high = self.mean_iou_interval
-        return f"{self.name}: mIoU {100 * self.mean_iou:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        low, high = map(percent, self.mean_iou_interval)
+        return f"{self.name}: mIoU {percent(self.mean_iou)} [{low}, {high}]"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; scores in 0…1, None where they are not defined."""
@@ -108,6 +108,11 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "seconds": round(self.seconds, 3),
         }
+
+
+def percent(score: float) -> str:
+    """0.6123 → "61.2", nan → "–"."""
+    return "–" if isnan(score) else f"{100 * score:.1f}"
 
 
 def _number(value: float) -> float | None:

@@ -126,9 +126,7 @@ class _Sentences(Dataset[Sample | QuerysegError]):
 
 
 def _samples(dataset: SegmentationDataset, num_workers: int) -> Iterator[Sample]:
-    # without its own generator, a loader draws its workers' seed from the global one
-    loader = DataLoader(_Sentences(dataset), batch_size=None, num_workers=num_workers, generator=torch.Generator())
-    for sample in loader:
+    for sample in DataLoader(_Sentences(dataset), batch_size=None, num_workers=num_workers):
         if isinstance(sample, QuerysegError):
             raise sample
         yield sample
@@ -137,7 +135,7 @@ def _samples(dataset: SegmentationDataset, num_workers: int) -> Iterator[Sample]
 @contextmanager
 def _untouched(engine: nn.Module) -> Iterator[None]:
     """Eval mode inside; afterwards every module is in its old mode (frozen parts of a training model are in eval mode
-    on purpose) and all random states are as before (data sets and parts may draw)."""
+    on purpose) and all random states are as before (loaders, data sets and parts may draw)."""
     modes = [(module, module.training) for module in engine.modules()]
     states = random.getstate(), np.random.get_state()
     devices = {p.device for p in engine.parameters() if p.device.type == "cuda"}

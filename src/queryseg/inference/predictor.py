@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -102,8 +102,13 @@ def load(
     """
     loaded = read_model(run, allow)
     if protocol is None:
-        protocol = Protocol(**((loaded.recipe.get("data") or {}).get("protocol") or {}))
+        protocol = recorded_protocol(loaded.recipe)
     return Predictor(loaded.model, loaded.classes, protocol, device, precision)
+
+
+def recorded_protocol(recipe: Mapping[str, Any]) -> Protocol:
+    """The protocol that a run's recipe was validated with."""
+    return Protocol(**((recipe.get("data") or {}).get("protocol") or {}))
 
 
 def find_device(name: str | torch.device) -> torch.device:

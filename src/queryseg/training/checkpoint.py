@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from queryseg.errors import CheckpointError
 from queryseg.inference.run_folder import move_into_place
 
@@ -27,8 +28,8 @@ HARMLESS = (
     "training.save_every",
     "training.validate_every",
 )
-"""Keys of a recipe that never reach the weights; they may differ when a run resumes. `data.root` is among them because data
-move between machines; that the training images are the same ones is compared by name."""
+"""Keys of a recipe that never reach the weights; they may differ when a run resumes. `data.root` is among them because
+data move between machines; that the training images are the same ones is compared by name."""
 
 State = dict[str, Any]
 
@@ -57,7 +58,7 @@ def read_checkpoint(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(
-            f"There is nothing to resume in {path.parent}: it has no {path.name}; start the run without --resume."
+            f"There is nothing to resume in {path.parent}: it has no {path.name}; start without --resume."
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -66,7 +67,7 @@ def read_checkpoint(path: Path) -> State:
             f"{path.parent} if its model.safetensors is whole."
         ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no checkpoint that this version of queryseg wrote; start the run without --resume.")
+        raise CheckpointError(f"{path} is no checkpoint of this version of queryseg; start a run in another folder.")
     return state
 
 
@@ -85,8 +86,8 @@ def check_same_recipe(path: Path, then: str, now: str) -> None:
         if old.get(key) != new.get(key) and not key.startswith(tuple(HARMLESS)):
             was, is_ = (json.dumps(recipe[key]) if key in recipe else "not there" for recipe in (old, new))
             raise CheckpointError(
-                f"{path} cannot be resumed with a changed recipe: {key} was {was} and is now {is_}; change it back, or begin a "
-                f"new run with --start-from {path.parent}."
+                f"{path} cannot be resumed with a changed recipe: {key} was {was} and is now {is_}; change it back, "
+                f"or begin a new run with --start-from {path.parent}."
             )
 
 
@@ -94,8 +95,8 @@ def check_same_data(path: Path, then: Mapping[str, Any], now: Mapping[str, Any])
     """Raises: CheckpointError if the training images are others than those of the checkpoint."""
     if dict(then) != dict(now):
         raise CheckpointError(
-            f"{path} cannot be resumed: its run learned from {then['images']} images in {then['processes']} process(es), and "
-            f"now there are {now['images']} in {now['processes']}, or others by name; give it the same data and devices."
+            f"{path} cannot be resumed: it learned from {then['images']} images in {then['processes']} process(es) and "
+            f"now there are {now['images']} in {now['processes']}, or others by name; give the same data and devices."
         )
 
 

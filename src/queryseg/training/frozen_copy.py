@@ -19,7 +19,7 @@ from queryseg.segmenter import Segmenter
 def frozen_copy(model: Segmenter) -> Segmenter:
     """The model as it is now: no gradient, eval mode."""
     shared = {id(p): p for p in model.parameters() if not p.requires_grad}
-    return copy.deepcopy(model, shared).requires_grad_(False).eval()  # type: ignore[arg-type]
+    return copy.deepcopy(model, shared).requires_grad_(False).eval()
 
 
 def own_tensors(twin: Segmenter, live: Segmenter) -> dict[str, Tensor]:
@@ -48,6 +48,6 @@ def follow(average: Segmenter, live: Segmenter, decay: float) -> None:
     pairs = [(a, b) for a, b in zip(average.parameters(), live.parameters(), strict=True) if a is not b]
     if pairs:
         old, new = zip(*pairs, strict=True)
-        get_ema_multi_avg_fn(decay)(old, new, 0)
+        get_ema_multi_avg_fn(decay)(old, new, 0)  # type: ignore[no-untyped-call]
     for kept, buffer in zip(average.buffers(), live.buffers(), strict=True):
         kept.copy_(buffer)

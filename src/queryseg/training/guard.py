@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,23 +34,24 @@ def save_failure(
     step, so that it can be repeated. Returns the sentence to stop with."""
     bad = [i for i, found in enumerate(losses) if not found["loss"].isfinite()] or list(range(len(batches)))
     names = [name for i in bad for name in batches[i].names]
+    values = [{name: value.item() for name, value in losses[i].items()} for i in bad]
     path = folder / (FAILED_BATCH if rank == 0 else f"failed_batch_{rank}.pt")
     content = {
         "step": step,
         "names": names,
         "images": torch.cat([batches[i].images for i in bad]),
         "label_maps": torch.cat([batches[i].label_maps for i in bad]),
-        "losses": [{name: float(value) for name, value in losses[i].items()} for i in bad],
+        "losses": values,
         "weights": model.state_dict(),
     }
-    values = [f"{name} {value}" for found in content["losses"] for name, value in found.items() if abs(value) == torch.inf or value != value]
-    what = f"The loss is no finite number ({', '.join(values)})" if values else "A gradient is no finite number"
+    wrong = [f"{name} {value}" for found in values for name, value in found.items() if not math.isfinite(value)]
+    what = f"The loss is no finite number ({', '.join(wrong)})" if wrong else "A gradient is no finite number"
     try:
         torch.save(content, path)
         kept = f"the batch and the weights before the step are in {path}"
     except (OSError, RuntimeError) as error:
         kept = f"the batch could not be saved in {path} ({error})"
     return (
-        f"{what} in step {step + 1} on {', '.join(names)}; {kept}. Look at these images and labels, lower the learning rate or "
-        "use precision 32-true, and start again."
+        f"{what} in step {step + 1} on {', '.join(names)}; {kept}. Look at these images and labels, "
+        "lower the learning rate or use precision 32-true, and start again."
     )

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from queryseg.data.batch import Batch, collate
 from queryseg.data.class_table import ClassTable
 from queryseg.data.data_file import open_data
-from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.dataset import SegmentationDataset, sample_name
 from queryseg.data.rare_classes import class_pixel_counts, rare_class_weights
 from queryseg.data.sampling import StepBatchSampler, TrainingSet
 from queryseg.data.transforms import TrainingTransform
@@ -29,8 +29,8 @@ def open_checked(source: DataSource, settings: DataSettings, classes: ClassTable
     dataset = open_data(source, relative_to=settings.root if isinstance(source, dict) else None)
     if dataset.classes.names != classes.names:
         raise RecipeError(
-            f"{key} has the classes {_list(dataset.classes)}, but the recipe's classes are {_list(classes)}; give both the same "
-            "class table, with a label map if the files hold other labels."
+            f"{key} has the classes {_list(dataset.classes)}, but the recipe's classes are {_list(classes)}; give both "
+            "the same class table, with a label map if the files hold other labels."
         )
     if not len(dataset):
         raise RecipeError(f"{key} holds no images; see `queryseg data check`.")
@@ -52,7 +52,7 @@ def training_loader(
     first, end = step * training.accumulate, training.steps * training.accumulate
     sampler = StepBatchSampler(len(dataset), training.batch_size, recipe.seed, first, end, rank, world_size, weights)
     return DataLoader(
-        TrainingSet(dataset, transform, recipe.seed),
+        TrainingSet(dataset, transform, recipe.seed),  # type: ignore[arg-type]  # the type of what `collate` makes
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=data.num_workers,
@@ -62,7 +62,7 @@ def training_loader(
 
 
 def batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """The loader's batches. A sample that cannot be used is one sentence from a worker process too, without its traceback."""
+    """The loader's batches. An unusable sample is one sentence, also where a process tells it in a traceback."""
     try:
         yield from loader
     except InputError as error:
@@ -73,7 +73,7 @@ def fingerprint(dataset: SegmentationDataset, world_size: int) -> dict[str, Any]
     """What must be the same for batches to be the same: the images' names and order, and the number of processes."""
     digest = hashlib.sha256()
     for index in range(len(dataset)):
-        digest.update(dataset.sample_name(index).encode() + b"\0")
+        digest.update(sample_name(dataset, index).encode() + b"\0")
     return {"images": len(dataset), "names": digest.hexdigest(), "processes": world_size}
 
 

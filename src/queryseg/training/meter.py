@@ -11,13 +11,12 @@ from torch import Tensor
 
 from queryseg.data.batch import Batch
 
-
 PACE = ("images_per_second", "seconds_per_step", "loader_share")
 """Columns of the log that depend on the machine."""
 
 
 class Meter:
-    """Sums what steps report until a row is written. Sums stay on the device, because reading one costs a synchronisation."""
+    """Sums what steps report until a row is written. Sums stay on the device: reading one costs a synchronisation."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}

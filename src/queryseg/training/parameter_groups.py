@@ -27,7 +27,7 @@ def parameter_groups(
 
     Exempt from weight decay: norms, biases and every other vector, and the tables that a part names in `undecayed`.
 
-    Source: QPrompt-R1 spec §4; layer-wise decay as in BEiT and EoMT, whose last block also learns at the undiminished rate.
+    Source: QPrompt-R1 spec §4; layer-wise decay as in BEiT and EoMT; the last block's rate is whole.
     """
     factors = _backbone_factors(model.backbone, settings)
     exempt = _undecayed([*model.parts().values(), *objectives.values()])
@@ -44,9 +44,7 @@ def parameter_groups(
     return list(groups.values())
 
 
-def _named_parameters(
-    model: Segmenter, objectives: Mapping[str, Objective]
-) -> Iterable[tuple[str, nn.Parameter]]:
+def _named_parameters(model: Segmenter, objectives: Mapping[str, Objective]) -> Iterable[tuple[str, nn.Parameter]]:
     yield from model.named_parameters()
     for name, objective in objectives.items():
         yield from objective.named_parameters(f"objectives.{name}")

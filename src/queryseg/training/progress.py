@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Shows steps, loss and its parts, pace, and the last validation. steps: of the whole run; step: where it begins."""
+    """Shows steps, loss and its parts, pace, and the last validation. steps: of the whole run; step: its beginning."""
 
     def __init__(self, console: Console, steps: int, step: int) -> None:
         self.console, self.steps = console, steps
@@ -59,8 +59,9 @@ class Progress:
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
+            each = 1000 / max(pace, 1e-9)
             left = timedelta(seconds=round((self.steps - step) * values["seconds_per_step"]))
-            self.say(f"step {step}/{self.steps} · {status} · {1000 / max(pace, 1e-9):.0f} ms per image · about {left} left")
+            self.say(f"step {step}/{self.steps} · {status} · {each:.0f} ms per image · about {left} left")
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None:
         """scores: data set → mIoU in 0…1."""

@@ -6,12 +6,14 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from queryseg.errors import CheckpointError
 from queryseg.inference.run_folder import replace_file
 
 METRICS = "metrics.csv"
@@ -21,8 +23,8 @@ class Records:
     """metrics.csv (one row per log step) and TensorBoard events in the run's folder.
 
     columns  of the CSV file, in order; the first is the step
-    step     where the run begins. Rows after it come from an interrupted run and are dropped, so that the file equals that
-             of an uninterrupted one.
+    step     where the run begins. Rows after it come from an interrupted run and are dropped, so that the file equals
+             that of an uninterrupted one.
     """
 
     def __init__(self, folder: Path, columns: Sequence[str], step: int) -> None:
@@ -33,16 +35,25 @@ class Records:
         csv.DictWriter(table, self.columns, restval="", extrasaction="ignore", lineterminator="\n").writeheader()
         self._writer(table).writerows(kept)
         replace_file(path, table.getvalue().encode())
-        self._file = open(path, "a", newline="")  # noqa: SIM115: it stays open as long as the run
+        self._file = path.open("a", newline="")
         self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def row(self, values: Mapping[str, float]) -> None:
-        """values: column → number; missing columns stay empty. Numbers are written with all their digits."""
-        self._writer(self._file).writerow(values)
-        self._file.flush()
-        for name, value in values.items():
-            if name != "step":
-                self._events.add_scalar(name, value, int(values["step"]))
+        """values: column → number; missing columns stay empty. Numbers are written with all their digits.
+
+        Raises: CheckpointError if they cannot be written.
+        """
+        try:
+            self._writer(self._file).writerow(values)
+            self._file.flush()
+            for name, value in values.items():
+                if name != "step":
+                    self._events.add_scalar(name, value, int(values["step"]))
+        except OSError as error:
+            path = self.folder / METRICS
+            raise CheckpointError(
+                f"{path} could not be written ({error.strerror}); free some space and continue with --resume."
+            ) from None
 
     def picture(self, step: int, picture: Tensor) -> None:
         """(3, H, W) uint8 → pictures/step_000500.png and TensorBoard"""
@@ -59,8 +70,9 @@ class Records:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
-        self._events.close()
+        with suppress(OSError):  # of a full disk, which `row` has told of; what a checkpoint relies on is flushed
+            self._file.close()
+            self._events.close()
 
     def _writer(self, file: io.TextIOBase | io.StringIO) -> csv.DictWriter[str]:
         return csv.DictWriter(file, self.columns, restval="", extrasaction="ignore", lineterminator="\n")

@@ -45,10 +45,10 @@ class StepReference:
 
 
 class References:
-    """ "ema" and "frozen" are copies of the model as it is when they are first asked for, which is when the stage of their
-    objective begins; "previous_task" is given.
+    """By name: ema and frozen are copies of the model as it is when they are first asked for, which is when
+    the stage of their objective begins; previous_task is given.
 
-    decay: of "ema", per optimiser step. Source: QPrompt-R1 spec §3 (0.999).
+    decay: of ema, per optimiser step. Source: QPrompt-R1 spec §3 (0.999).
     """
 
     def __init__(self, live: Segmenter, previous: Segmenter | None = None, decay: float = 0.999) -> None:
@@ -79,13 +79,15 @@ class References:
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], source: str) -> None:
         """Call after the live model was restored. Raises: CheckpointError"""
-        self.copies = {name: restore_copy(self.live, own, f"Reference '{name}' of {source}") for name, own in state.items()}
+        self.copies = {
+            name: restore_copy(self.live, own, f"reference '{name}' of {source}") for name, own in state.items()
+        }
 
     def _model(self, name: str) -> Segmenter:
         if name in self.given:
             return self.given[name]
         if name not in ("ema", "frozen"):
-            raise RecipeError(f"There is no reference '{name}'; objectives may ask for ema, frozen and a given previous_task.")
+            raise RecipeError(f"There is no reference '{name}'; there are ema, frozen and, if given, previous_task.")
         if name not in self.copies:
             self.copies[name] = frozen_copy(self.live)
         return self.copies[name]
@@ -94,14 +96,15 @@ class References:
         """A trunk's beginning may be reused iff the very same parameters computed it."""
         if prefix is None:
             return False
-        mine, theirs = (m.backbone.sections()[: prefix.depth + 1] for m in (self.live, model))
-        return all(
-            p is q for a, b in zip(mine, theirs, strict=True) for p, q in zip(a.parameters(), b.parameters(), strict=True)
+        mine, theirs = (
+            [p for section in m.backbone.sections()[: prefix.depth + 1] for p in section.parameters()]
+            for m in (self.live, model)
         )
+        return len(mine) == len(theirs) and all(p is q for p, q in zip(mine, theirs, strict=True))
 
 
 def shared_prefix(model: Segmenter, images: Tensor) -> Trunk | None:
-    """The part of the trunk that cannot change, run once for the model and for every reference that owns the same weights.
+    """The part of the trunk that cannot change, run once for the model and every reference that owns the same weights.
 
     images (B, 3, H, W) normalised. None if not even the stem is frozen.
     """

@@ -22,7 +22,8 @@ def rate_factor(step: int, steps: int, warmup: float = 0.0, power: float = 0.9) 
     rising = round(warmup * steps)
     if step < rising:
         return (step + 1) / (rising + 1)
-    return (1 - (step - rising) / (steps - rising)) ** power
+    falling: float = (1 - (step - rising) / (steps - rising)) ** power
+    return falling
 
 
 def reseed(seed: int, step: int, part: int, rank: int) -> None:

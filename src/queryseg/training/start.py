@@ -12,10 +12,10 @@ from queryseg.training.loading import CLASS_PIXELS
 
 
 def prepare_folder(out: Path, resume: bool) -> None:
-    """Raises: CheckpointError if there is nothing to resume; InputError if the folder holds a run or cannot be written."""
+    """Raises: CheckpointError if there is nothing to resume; InputError if it holds a run or cannot be written."""
     held = (out / CHECKPOINT).exists()
     if resume and not held:
-        raise CheckpointError(f"There is nothing to resume in {out}: it has no {CHECKPOINT}; start the run without --resume.")
+        raise CheckpointError(f"There is nothing to resume in {out}: it has no {CHECKPOINT}; start without --resume.")
     if held and not resume:
         raise InputError(f"{out} already holds a run; continue it with --resume, or choose another folder with --out.")
     probe = out / ".writable"
@@ -48,7 +48,7 @@ def start_from_weights(model: Segmenter, source: Path) -> list[str]:
     fresh = [f"not there: {name}" for name in own if name not in weights]
     unused = [f"left over: {name}" for name in weights if name not in own]
     summary = (
-        f"Started from {source}: {len(fitting)} of {len(own)} tensors taken, {len(reshaped)} of another shape, {len(fresh)} not "
-        f"there, {len(unused)} left over."
+        f"Started from {source}: {len(fitting)} of {len(own)} tensors taken, {len(reshaped)} of another shape, "
+        f"{len(fresh)} not there, {len(unused)} left over."
     )
     return [summary, *reshaped, *fresh, *unused]

@@ -20,8 +20,8 @@ from queryseg.types import IGNORE, Dims, Queries, Target
 
 
 class TrainingStep(nn.Module):
-    """Batch → losses. A module of its own, so that whatever wraps it (distributed training, autocast) sees one forward pass
-    with tensors in and out. Under autocast the objectives run inside it and turn to float32 where they need the digits.
+    """Batch → losses. A module of its own, so that whatever wraps it (distributed training, autocast) sees one forward
+    pass with tensors in and out. Under autocast the objectives run inside it and turn to float32 where they need it.
 
     steps: of the whole run.
     """
@@ -43,13 +43,13 @@ class TrainingStep(nn.Module):
         return cast("dict[str, Objective]", dict(self.objectives.items()))
 
     def forward(self, batch: Batch, index: int) -> dict[str, Tensor]:
-        """index: optimiser steps already taken. Returns the weighted sum as "loss", in the graph, and every unweighted term
-        as "objective/term", detached."""
+        """index: optimiser steps already taken. Returns the weighted sum as "loss", in the graph, and every unweighted
+        term as "objective/term", detached."""
         model, objectives = self.model, self.named_objectives()
         for part in (*model.parts().values(), *objectives.values()):
             part.schedule(index / self.steps)
         images = model.normalise(batch.images)
-        targets = padded_targets(batch, images.shape[-2:])
+        targets = padded_targets(batch, images.shape[-2], images.shape[-1])
         prefix = shared_prefix(model, images)
         step = self.step = Step(index, self.steps, images, model, self.references.at(images, prefix))
 
@@ -61,11 +61,12 @@ class TrainingStep(nn.Module):
 
         output = model(images, prepare, prefix)
         terms = {name: objective.losses(output, targets, step) for name, objective in objectives.items()}
-        loss = images.new_zeros(())
+        losses = {"loss": images.new_zeros(())}
         for name, found in terms.items():
             for term, value in found.items():
-                loss = loss + objectives[name].weights[term] * value
-        return {"loss": loss, **{f"{n}/{t}": value.detach() for n, found in terms.items() for t, value in found.items()}}
+                losses["loss"] = losses["loss"] + objectives[name].weights[term] * value
+                losses[f"{name}/{term}"] = value.detach()
+        return losses
 
     def after_step(self) -> None:
         """After the optimiser moved; with accumulation, objectives see the last micro-batch's step."""
@@ -76,12 +77,12 @@ class TrainingStep(nn.Module):
         self.step = None  # frees the images and what the references said of them
 
 
-def padded_targets(batch: Batch, canvas: tuple[int, int]) -> list[Target]:
-    """Targets that cover the canvas (H, W) of the normalised images; what was added is ignored."""
+def padded_targets(batch: Batch, canvas_height: int, canvas_width: int) -> list[Target]:
+    """Targets that cover the canvas of the normalised images; what was added is ignored."""
     height, width = batch.label_maps.shape[-2:]
-    if (height, width) == canvas:
+    if (height, width) == (canvas_height, canvas_width):
         return batch.targets()
-    label_maps = F.pad(batch.label_maps, (0, canvas[1] - width, 0, canvas[0] - height), value=IGNORE)
+    label_maps = F.pad(batch.label_maps, (0, canvas_width - width, 0, canvas_height - height), value=IGNORE)
     return [Target.semantic(m, labels) for m, labels in zip(label_maps, batch.labels, strict=True)]
 
 
@@ -99,7 +100,7 @@ def build_objectives(
     for name, objective in objectives.items():
         for need in sorted(objective.references - {"ema", "frozen"} - given):
             raise RecipeError(
-                f"objectives.{name} {type(objective).__name__} compares with '{need}', which was not given; pass the run of "
-                "the task before, or leave the objective out for the first task."
+                f"objectives.{name} {type(objective).__name__} compares with '{need}', which was not given; pass the "
+                "run of the task before, or leave the objective out for the first task."
             )
     return objectives

@@ -18,10 +18,11 @@ def summary_lines(model: Segmenter, recipe: Recipe, num_images: int, world_size:
     total, trainable = _count(model.parameters()), _count(p for p in model.parameters() if p.requires_grad)
     parts = ", ".join(type(part).__name__ for part in model.parts().values())
     processes = "" if world_size == 1 else f" in {world_size} processes"
+    epochs = training.steps * per_step / num_images
     return [
         f"{parts}: {total / 1e6:.2f} M parameters, {trainable / total:.0%} of them trained",
         *_weights_lines(model.backbone),
-        f"{num_images} images, {training.steps} steps of {per_step} = {training.steps * per_step / num_images:.1f} epochs, "
+        f"{num_images} images, {training.steps} steps of {per_step} = {epochs:.1f} epochs, "
         f"{training.precision} on {device}{processes}",
     ]
 

@@ -1,6 +1,6 @@
 """The training loop, spelled out.
 
-Lightning Fabric brings devices, distributed training, precision and gradient clipping; what happens in which order is here.
+Lightning Fabric brings devices, distributed training, precision and clipping; what happens in which order is here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from lightning.fabric import Fabric
 from rich.console import Console
+from torch import Tensor
 
 from queryseg.data.batch import Batch
-from queryseg.errors import CheckpointError, RecipeError
+from queryseg.errors import CheckpointError
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.inference.run_folder import load_weights, write_model, write_recipe
 from queryseg.recipe import Recipe
@@ -29,14 +30,14 @@ from queryseg.training.interruption import StopRequest, TrainingInterrupted
 from queryseg.training.loading import batches, fingerprint, open_checked, training_loader
 from queryseg.training.meter import PACE, Meter
 from queryseg.training.parameter_groups import parameter_groups
+from queryseg.training.pictures import prediction_picture
 from queryseg.training.progress import Progress
 from queryseg.training.records import Records
 from queryseg.training.references import References
 from queryseg.training.schedule import rate_factor, reseed
-from queryseg.training.start import prepare_folder, start_from_weights
+from queryseg.training.start import start_from_weights
 from queryseg.training.step import TrainingStep, build_objectives
 from queryseg.training.summary import summary_lines
-from queryseg.training.validation import prediction_picture
 
 
 @dataclass(frozen=True)
@@ -46,42 +47,6 @@ class TrainingResult:
     folder: Path
     steps: int
     mean_iou: dict[str, float]
-
-
-def train(
-    recipe: Recipe,
-    resolved: Mapping[str, Any],
-    out: str | Path,
-    resume: bool = False,
-    start_from: str | Path | None = None,
-    previous: Segmenter | None = None,
-    accelerator: str = "auto",
-    devices: int = 1,
-    console: Console | None = None,
-) -> TrainingResult:
-    """Train a recipe into a run folder: recipe.yaml, model.safetensors, last.ckpt, metrics.csv, TensorBoard events, pictures.
-
-    recipe      its backbone is trained in place; build a recipe again before training it again
-    resolved    the recipe as plain values
-    resume      continue the run in `out`; nothing may change that reaches the weights
-    start_from  a run, or a file of weights: take the tensors that fit; everything may change
-    previous    the model of the task before, for objectives that compare with it
-    devices     processes; more than one train together (each with its own batches)
-
-    Raises: RecipeError, InputError, CheckpointError; DivergenceError (NaN); TrainingInterrupted (Ctrl-C, saved)
-    """
-    out = Path(out)
-    strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true"  # objectives may join late
-    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=recipe.training.precision)
-    if fabric.device.type == "cpu" and recipe.training.precision == "16-mixed":
-        raise RecipeError("training.precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true on a CPU.")
-    if fabric.is_global_zero:  # before further processes start, which then find the folder as it must be
-        prepare_folder(out, resume)
-
-    def run(fabric: Fabric) -> TrainingResult:
-        return Trainer(fabric, recipe, resolved, out, resume, start_from, previous, console).fit()
-
-    return fabric.launch(run)  # type: ignore[no-any-return]
 
 
 class Trainer:
@@ -114,7 +79,7 @@ class Trainer:
         report = [] if start_from is None else start_from_weights(self.model, Path(start_from))
         groups = parameter_groups(self.model, objectives, self.settings)
         optimiser = torch.optim.AdamW(groups, self.settings.learning_rate)
-        self.references = References(self.model, previous and fabric.to_device(previous))
+        self.references = References(self.model, None if previous is None else previous.to(fabric.device))
         step = TrainingStep(self.model, objectives, self.references, self.settings.steps)
         self.module, self.optimiser = fabric.setup(step, optimiser)
         # after setup, which moves the model to its device and makes all processes' weights one
@@ -128,7 +93,8 @@ class Trainer:
         self.terms = [f"{name}/{term}" for name, objective in objectives.items() for term in objective.weights]
         scores = [f"miou/{name}" for name in self.validation]
         columns = ["step", "learning_rate", "loss", *self.terms, "gradient_norm", *scores, *PACE]
-        for line in [*summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device)), *report]:
+        summary = summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device))
+        for line in [*summary, *report]:
             self.progress.say(line)
         self.records: Records | None = None  # only the first process writes
         if fabric.is_global_zero:
@@ -159,8 +125,8 @@ class Trainer:
                     self.save()
                 if stopping and not last:
                     raise TrainingInterrupted(
-                        f"Stopped after step {self.step} of {settings.steps}, which is saved; continue with --resume and the same "
-                        f"--out {self.out}."
+                        f"Stopped after step {self.step} of {settings.steps}, which is saved in {self.out}; continue "
+                        "with the same command and --resume."
                     )
         return TrainingResult(self.out, self.step, self.scores)
 
@@ -182,6 +148,7 @@ class Trainer:
         # an infinite limit clips nothing and still tells the norm
         limit = math.inf if settings.clip_norm is None else settings.clip_norm
         norm = fabric.clip_gradients(self.module, self.optimiser, max_norm=limit, error_if_nonfinite=False)
+        assert norm is not None
         fine = is_finite([losses["loss"] for losses in found], norm, scaled=settings.precision == "16-mixed")
         failed, stopping = self._any_process(not fine, stop.made)
         if failed:
@@ -189,7 +156,7 @@ class Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.module.module.after_step()
-        if self.average is not None:
+        if self.average is not None and settings.ema_decay is not None:
             follow(self.average, self.model, settings.ema_decay)
         for losses in found:
             self.meter.add(losses)
@@ -198,23 +165,22 @@ class Trainer:
 
     def validate(self) -> None:
         """mIoU on every validation set, and a picture. Never chooses a checkpoint: the last one is the result."""
-        if not self.validation:
-            return
-        if self.records is not None:
-            model = self.result.eval()
-            for name, dataset in self.validation.items():
-                self.scores[name] = evaluate(model, dataset, self.recipe.data.protocol).mean_iou
-            first = next(iter(self.validation.values()))
-            self.records.picture(self.step, prediction_picture(model, first, self.recipe.data.protocol))
+        if self.records is not None and self.validation:
+            data = self.recipe.data
+            found = [
+                evaluate(self.result, dataset, data.protocol, name=name, num_workers=data.num_workers, num_examples=3)
+                for name, dataset in self.validation.items()
+            ]
+            self.scores = {evaluation.name: evaluation.mean_iou for evaluation in found}
+            self.records.picture(self.step, prediction_picture(found[0].examples, found[0].classes))
             self.progress.validated(self.step, self.scores)
         self.fabric.barrier()
-        self.module.train()
 
     def log(self, validated: bool) -> None:
         """A row of metrics.csv: means since the row before, over all processes."""
         names = ["loss", *self.terms, "gradient_norm"]
         totals, pace = self.meter.take(names, self.fabric.device)
-        sums, counts = self.fabric.all_reduce(totals, reduce_op="sum").tolist()
+        sums, counts = self._over_processes(totals, "sum").tolist()
         if self.records is None:
             return
         # the rate that the last step used
@@ -264,7 +230,8 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.module.module.objectives.load_state_dict(state["objectives"])
         except (RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{path} does not fit this version of the recipe's parts ({error}); start a new run.") from None
+            reason = str(error).strip().partition("\n")[0]
+            raise CheckpointError(f"{path} does not fit this recipe ({reason}); start a new run.") from None
         if self.average is not None:
             self.average = restore_copy(self.model, state["average"], str(path))
         self.references.load_state_dict(state["references"], str(path))
@@ -274,21 +241,21 @@ class Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         fabric, pinned = self.fabric, self.fabric.device.type == "cuda"
-        return batches(
-            training_loader(self.recipe, self.dataset, self.out, self.step, fabric.global_rank, fabric.world_size, pinned)
-        )
+        rank, processes = fabric.global_rank, fabric.world_size
+        return batches(training_loader(self.recipe, self.dataset, self.out, self.step, rank, processes, pinned))
 
     def _report_idle_parameters(self) -> None:
         idle = [name for name, p in self.module.module.named_parameters() if p.requires_grad and p.grad is None]
         if idle:
-            self.progress.say(
-                f"{len(idle)} trainable tensors got no gradient in the first step, so nothing trains them yet: {', '.join(idle[:5])}"
-                f"{' …' if len(idle) > 5 else ''}"
-            )
+            names = ", ".join(idle[:5]) + (" …" if len(idle) > 5 else "")
+            self.progress.say(f"No gradient reached {len(idle)} trainable tensors in the first step: {names}")
 
     def _any_process(self, *flags: bool) -> list[bool]:
         """Whether any process says so; all must agree, or the others would wait for it forever."""
         if self.fabric.world_size == 1:
             return list(flags)
         said = torch.tensor(flags, dtype=torch.int32, device=self.fabric.device)
-        return [bool(flag) for flag in self.fabric.all_reduce(said, reduce_op="max").tolist()]
+        return [bool(flag) for flag in self._over_processes(said, "max").tolist()]
+
+    def _over_processes(self, values: Tensor, how: Literal["sum", "max"]) -> Tensor:
+        return cast(Tensor, self.fabric.all_reduce(values, reduce_op=how))

@@ -1,7 +1,7 @@
 """A pinhole camera above the road; lens shift instead of pitch keeps vertical lines vertical.
 
-Shape legend: P points, H×W pixels. Road axes: x right of the road's middle, y up, z along the road; camera axes: x right,
-y up, z along the view.
+Shape legend: P points, H×W pixels. Road axes: x right of the road's middle, y up, z along the road; camera axes:
+x right, y up, z along the view.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Domain:
     """
 
     city: City = HOME
-    sun: Range = (0.45, 0.75)
+    sun: Range = (0.30, 0.85)
     ambient: Colour = (0.60, 0.62, 0.66)
     zenith: Colour = (0.40, 0.58, 0.82)
     skyline: Colour = (0.78, 0.85, 0.92)
@@ -46,16 +46,16 @@ TABLE: dict[str, Domain] = {
     "clear": Domain(),
     "fog": Domain(
         sun=(0.0, 0.06), ambient=(0.80, 0.81, 0.82), zenith=(0.72, 0.74, 0.76), skyline=(0.76, 0.77, 0.78),
-        clouds=(0.78, 0.79, 0.80), haze=(0.022, 0.050), air=(0.76, 0.77, 0.78), saturation=0.85,
+        clouds=(0.78, 0.79, 0.80), haze=(0.016, 0.038), air=(0.76, 0.77, 0.78), saturation=0.85,
     ),
     "night": Domain(
-        sun=(0.0, 0.0), ambient=(0.085, 0.10, 0.145), zenith=(0.02, 0.025, 0.05), skyline=(0.09, 0.085, 0.09),
-        clouds=(0.07, 0.065, 0.07), haze=(0.001, 0.003), air=(0.07, 0.07, 0.08), lamps=1.0, lit=0.32,
+        sun=(0.0, 0.0), ambient=(0.12, 0.14, 0.19), zenith=(0.03, 0.04, 0.08), skyline=(0.13, 0.13, 0.15),
+        clouds=(0.09, 0.09, 0.10), haze=(0.001, 0.003), air=(0.07, 0.07, 0.08), lamps=1.0, lit=0.32,
         exposure=(0.95, 1.25), noise=6.0,
     ),
     "rain": Domain(
         sun=(0.0, 0.05), ambient=(0.52, 0.55, 0.60), zenith=(0.48, 0.51, 0.55), skyline=(0.66, 0.68, 0.71),
-        clouds=(0.58, 0.60, 0.63), cover=(0.7, 0.95), haze=(0.007, 0.014), air=(0.64, 0.66, 0.69), lamps=0.10, lit=0.20,
+        clouds=(0.58, 0.60, 0.63), cover=(0.7, 0.95), haze=(0.007, 0.014), air=(0.64, 0.66, 0.69), lit=0.20,
         wet=0.42, streaks=420, saturation=0.75, noise=3.5,
     ),
     "snow": Domain(

@@ -30,7 +30,16 @@ def person(pose: str) -> Mesh:
         mesh.flat(scaled([(foot - 0.10, 0), (foot + 0.14, 0), (foot + 0.10, 0.10), (foot - 0.10, 0.10)]), SHOES)
     swing = step * 0.8
     mesh.flat(scaled(bar((-0.20, 1.40), (-0.23 - swing * 0.5, 0.85), 0.12)), TOP)
-    torso = [(-0.19, 0.80), (0.19, 0.80), (0.23, 1.20), (0.24, 1.42), (0.10, 1.50), (-0.10, 1.50), (-0.24, 1.42), (-0.23, 1.2)]
+    torso = [
+        (-0.19, 0.80),
+        (0.19, 0.80),
+        (0.23, 1.20),
+        (0.24, 1.42),
+        (0.10, 1.50),
+        (-0.10, 1.50),
+        (-0.24, 1.42),
+        (-0.23, 1.2),
+    ]
     mesh.flat(scaled(torso), TOP)
     mesh.flat(scaled(bar((0.20, 1.40), (0.23 + swing * 0.5, 0.85), 0.12)), TOP)
     for sign in (-1, 1):
@@ -72,7 +81,9 @@ def bicycle_side(ridden: bool) -> Mesh:
         mesh.flat(disc(*centre, radius, 14), TYRE)
         mesh.flat(disc(*centre, radius - 0.075, 14), GAP)
         for end in ((0.0, radius - 0.05), (radius - 0.05, 0.0)):
-            mesh.flat(bar((centre[0] - end[0], centre[1] - end[1]), (centre[0] + end[0], centre[1] + end[1]), 0.025), SEAT)
+            mesh.flat(
+                bar((centre[0] - end[0], centre[1] - end[1]), (centre[0] + end[0], centre[1] + end[1]), 0.025), SEAT
+            )
     crank, post, stem = (-0.06, 0.34), (-0.20, 0.86), (0.36, 0.84)
     mesh.flat([crank, stem, post], GAP)
     for start, end in ((rear, crank), (rear, post), (crank, post), (crank, stem), (post, stem), (stem, front)):

@@ -63,8 +63,8 @@ def fence(material: str) -> Mesh:
 def lamp_post() -> Mesh:
     """7.5 m, its arm towards +x; slots: metal, lamp."""
     mesh = MeshBuilder()
-    mesh.flat([(-0.10, 0), (0.10, 0), (0.06, 7.4), (-0.06, 7.4)], 0)
-    mesh.flat(bar((0, 7.3), (1.7, 7.7), 0.11), 0)
+    mesh.flat([(-0.12, 0), (0.12, 0), (0.08, 7.4), (-0.08, 7.4)], 0)
+    mesh.flat(bar((0, 7.3), (1.7, 7.7), 0.14), 0)
     mesh.flat([(1.3, 7.52), (2.1, 7.60), (2.1, 7.80), (1.3, 7.76)], 1, emission=1.0)
     return mesh.build()
 
@@ -81,7 +81,7 @@ def bollard() -> Mesh:
 def mast() -> Mesh:
     """A tall pole with a cross-arm; slots: metal, lamp."""
     mesh = MeshBuilder()
-    mesh.flat([(-0.14, 0), (0.14, 0), (0.09, 8.6), (-0.09, 8.6)], 0)
+    mesh.flat([(-0.16, 0), (0.16, 0), (0.12, 8.6), (-0.12, 8.6)], 0)
     mesh.flat([(-0.9, 7.9), (0.9, 7.9), (0.9, 8.05), (-0.9, 8.05)], 0)
     return mesh.build()
 
@@ -106,7 +106,8 @@ def traffic_light(lit: int, hanging: bool) -> Mesh:
     return mesh.build()
 
 
-SIGNS = ("round", "triangle", "square", "octagon", "board")
+SIGNS = ("round", "triangle", "square", "octagon")
+"""Shapes of signs on one pole; `sign` also draws a "board" on two."""
 
 
 @lru_cache
@@ -121,7 +122,7 @@ def sign(kind: str) -> Mesh:
         for y, end in ((3.1, 0.9), (2.7, 0.5), (2.3, 0.8)):
             mesh.flat(bar((-1.0, y), (end, y), 0.15), 3, group=1)
         return mesh.build()
-    mesh.flat([(-0.06, 0), (0.06, 0), (0.06, 2.8), (-0.06, 2.8)], 0)
+    mesh.flat([(-0.08, 0), (0.08, 0), (0.08, 2.8), (-0.08, 2.8)], 0)
     y = 2.6
     outlines: dict[str, list[Point2]] = {
         "round": disc(0, 0, 0.46, 14),
@@ -146,12 +147,14 @@ NUM_TREES = 8
 def _blob(rng: np.random.Generator, cx: float, cy: float, rx: float, ry: float) -> list[Point2]:
     angles = (np.arange(16) + rng.random(16) * 0.6) * (2 * np.pi / 16)
     radii = 0.80 + 0.32 * rng.random(16)
-    return [(cx + rx * r * float(np.cos(a)), cy + ry * r * float(np.sin(a))) for a, r in zip(angles, radii, strict=True)]
+    return [
+        (cx + rx * r * float(np.cos(a)), cy + ry * r * float(np.sin(a))) for a, r in zip(angles, radii, strict=True)
+    ]
 
 
 @lru_cache
 def tree(shape: str, variant: int) -> Mesh:
-    """shape: "round", "tall", "conifer" or "bush"; slots: trunk, dark, middle and light leaves. 8 m high (bush: 1.4 m)."""
+    """shape: "round", "tall", "conifer" or "bush", 8 m high (bush: 1.4 m); slots: trunk, dark, middle, light leaves."""
     rng = np.random.Generator(np.random.PCG64([17, len(shape), variant]))
     mesh = MeshBuilder()
     leaf = MATERIALS["leaf"]
@@ -164,12 +167,18 @@ def tree(shape: str, variant: int) -> Mesh:
     if shape == "conifer":
         for level in range(5):
             low, half = 1.2 + 1.3 * level, 1.75 - 0.31 * level
-            outline: list[Point2] = [(-half, low), (-half * 0.4, low - 0.25), (half * 0.3, low - 0.1), (half, low), (0.0, low + 2.2)]
+            outline: list[Point2] = [
+                (-half, low),
+                (-half * 0.4, low - 0.25),
+                (half * 0.3, low - 0.1),
+                (half, low),
+                (0.0, low + 2.2),
+            ]
             mesh.flat(outline, 1 + (level % 3 > 0) + (level == 4), material=leaf)
         return mesh.build()
     mesh.flat(bar((0, 2.6), (0.9, 4.4), 0.16), 0)
     mesh.flat(bar((0, 2.4), (-0.8, 4.2), 0.15), 0)
-    spread, low, high = (1.25, 2.0, 7.6) if shape == "tall" else (1.9, 2.9, 7.0)
+    spread, low, high = (1.25, 2.0, 7.6) if shape == "tall" else (2.2, 2.9, 7.2)
     for slot, count, lift, size in ((1, 4, 0.0, 1.25), (2, 4, 0.35, 1.0), (3, 3, 0.9, 0.72)):
         for _ in range(count):
             cx = float(rng.uniform(-1, 1)) * spread * 0.75

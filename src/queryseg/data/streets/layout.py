@@ -72,12 +72,12 @@ class Street:
         lane = dice.uniform(*city.lane)
         per_direction = 2 if dice.chance(0.12) else 1
         half = lane * per_direction
-        tram = dice.chance(0.50)
-        strips = tuple(2.2 if dice.chance(probability) else 0.0 for probability in (0.20 if tram else 0.35, 0.35))
-        edges = (half + strips[0] + (3.3 if tram else 0.0), half + strips[1])
+        tram = dice.choice((-1, -1, 1, 0, 0))  # which side its track lies on, 0 = none
+        strips = [2.2 if dice.chance(0.15 if side == tram else 0.35) else 0.0 for side in (-1, 1)]
+        edges = [half + strip + (3.3 if side == tram else 0.0) for side, strip in zip((-1, 1), strips, strict=True)]
         away = tuple(lane * (i + 0.5) for i in range(per_direction))
         towards = tuple(-x for x in away)
-        tram_x = -(half + strips[0] + 1.65) if tram else None
+        tram_x = tram * (half + strips[tram > 0] + 1.65) if tram else None
         parking = tuple(side * (half + 1.1) for side, strip in zip((-1, 1), strips, strict=True) if strip)
         verges, fronts = [], []
         for edge in edges:
@@ -105,7 +105,7 @@ class Street:
             camera=camera,
             sun=(east / length, up / length, ahead / length),
             lane=lane,
-            edges=edges,
+            edges=(edges[0], edges[1]),
             fronts=(fronts[0], fronts[1]),
             verges=(verges[0], verges[1]),
             lanes=(away, towards),
@@ -114,19 +114,22 @@ class Street:
             junction=junction,
             zebra=zebra,
             asphalt=mix(*city.asphalt, dice.uniform(0, 1)),
-            paving=mix(*city.paving, dice.uniform(0, 1)),
+            paving=mix(mix(*city.paving, dice.uniform(0, 1)), dice.choice(city.colours), dice.uniform(0, 0.2)),
         )
 
     def in_junction(self, z: float, margin: float = 0.0) -> bool:
         return self.junction is not None and abs(z - self.junction) < 6.0 + margin
 
     def wear(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Sun and dirt: factors (colours, 3) for the palettes of `painted()`. No two things that came in one colour keep
-        it, so that a class cannot be told by a colour of its own. The ground keeps its colours: its pieces join."""
+        """Sun and dirt: factors (colours, 3) for the palettes of `painted()`.
+
+        No two things that came in one colour keep it, so that a class cannot be told by a colour of its own. The ground
+        keeps its colours, because its pieces join.
+        """
         fixed = sum(len(p.palette) for p in self.ground)
         worn = sum(len(p.palette) for kind in (self.houses, self.yards, self.barriers, self.objects) for p in kind)
         factors = rng.random((worn, 4), dtype=np.float32)
-        factors = (0.72 + 0.52 * factors[:, :1]) * (0.88 + 0.24 * factors[:, 1:])
+        factors = (0.72 + 0.52 * factors[:, :1]) * (0.90 + 0.20 * factors[:, 1:])
         return np.concatenate([np.ones((fixed, 3), np.float32), factors])
 
     def painted(self) -> list[Placement]:
@@ -138,22 +141,23 @@ class Street:
 
 def _back_to_front(objects: list[Placement], eye: float) -> list[Placement]:
     """Order by the nearest point, except that what stands between us and the flank of a long vehicle comes after it."""
-    entries: list[tuple[float, float, float, float, float, Placement]] = []
+    boxes: list[tuple[float, float, float, float, Placement]] = []
     for p in objects:
         x0, x1, z0, z1, _ = p.mesh.bounds
         if p.sin:
             x0, x1, z0, z1 = z0, z1, x0, x1
         elif p.cos < 0:
             z0, z1 = -z1, -z0
-        entries.append((p.z + z0 * p.scale[2], p.z + z1 * p.scale[2], p.x + x0 * p.scale[0], p.x + x1 * p.scale[0], 0.0, p))
-    long = [entry for entry in entries if entry[1] - entry[0] > 3.5]
+        sx, _, sz = p.scale
+        boxes.append((p.z + z0 * sz, p.z + z1 * sz, p.x + x0 * sx, p.x + x1 * sx, p))
+    long = [box for box in boxes if box[1] - box[0] > 3.5]
     order: list[tuple[float, float, int, Placement]] = []
-    for number, (near, far, left, right, _, p) in enumerate(entries):
-        key = near
-        for l_near, l_far, l_left, l_right, _, other in long:
-            inside = (left + right) / 2 < l_left if l_left > eye else (left + right) / 2 > l_right if l_right < eye else False
-            if other is not p and l_near < near < l_far and inside:
-                key = min(key, l_near - 0.01)
+    for number, (near, _, left, right, p) in enumerate(boxes):
+        key, x = near, (left + right) / 2
+        for long_near, long_far, long_left, long_right, other in long:
+            inside = (long_left > eye and x < long_left) or (long_right < eye and x > long_right)
+            if other is not p and long_near < near < long_far and inside:
+                key = min(key, long_near - 0.01)
         order.append((-key, -near, number, p))
     order.sort(key=lambda entry: entry[:3])
     return [entry[3] for entry in order]

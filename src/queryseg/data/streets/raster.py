@@ -1,12 +1,13 @@
 """Which face is seen at every pixel, and where in the street that point lies.
 
-Shape legend: P points, F faces (0 is the sky), N = H·W pixels. The painter's algorithm writes face numbers; depth follows
-from the plane of each face, so it is exact for flat faces whatever the image size.
+Shape legend: P points, F faces (0 is the sky), N = H·W pixels. The painter's algorithm writes face numbers; depth
+follows from the plane of each face, so it is exact for flat faces whatever the image size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from queryseg.data.streets.mesh import Placement
 SKY_DEPTH = 1000.0
 """Metres: the depth of sky pixels."""
 
+T = TypeVar("T", bound=np.generic)
 Floats = NDArray[np.float32]
 
 
@@ -26,7 +28,8 @@ Floats = NDArray[np.float32]
 class FaceTable:
     """One row per drawn face; row 0 is the sky.
 
-    label (F,) uint8; instance (F,) int32; colours (2F, 3): rows 2f outside, 2f + 1 inside the grid cells; material (F,);
+    label (F,) uint8; instance (F,) int32; material (F,)
+    colours (2F, 3): rows 2f outside, 2f + 1 inside the grid cells
     normals (F, 3) unit, road axes, towards the camera; axis (F,) the largest component of the normal;
     flat (F,) bool, cut-outs seen from both sides; emission (F,)
     """
@@ -56,7 +59,7 @@ class Raster:
 
 
 def draw_faces(placements: list[Placement], wear: Floats, camera: Camera, size: tuple[int, int]) -> Raster:
-    """Paint the placements in their order; wear (colours, 3) multiplies the palettes of all placements, one after another."""
+    """Paint the placements in their order; wear (colours, 3) multiplies their palettes, laid end to end."""
     meshes = [p.mesh for p in placements]
     points = np.concatenate([m.points for m in meshes])
     counts = np.concatenate([m.counts for m in meshes])
@@ -65,7 +68,9 @@ def draw_faces(placements: list[Placement], wear: Floats, camera: Camera, size: 
     pose = np.repeat(pose, [len(m.points) for m in meshes], axis=0).T
     local = points.T * pose[5:8]
     cos, sin = pose[3], pose[4]
-    road = np.stack([cos * local[0] + sin * local[2] + pose[0], local[1] + pose[1], cos * local[2] - sin * local[0] + pose[2]], 1)
+    road = np.stack(
+        [cos * local[0] + sin * local[2] + pose[0], local[1] + pose[1], cos * local[2] - sin * local[0] + pose[2]], 1
+    )
 
     seen = camera.to_camera(road)
     pixels = camera.project(seen, size)
@@ -84,7 +89,7 @@ def draw_faces(placements: list[Placement], wear: Floats, camera: Camera, size: 
     offset = np.where(np.abs(offset) < 1e-6, 1e-6, offset)
     plane = normal / offset[:, None]
     inverse = 1 / np.maximum(seen[:, 2], NEAREST)
-    bounds = (np.minimum.reduceat(inverse, starts)[visible], np.maximum.reduceat(inverse, starts)[visible])
+    low, high = np.minimum.reduceat(inverse, starts)[visible], np.maximum.reduceat(inverse, starts)[visible]
 
     palette = np.array([colour for p in placements for colour in p.palette], np.float32) * wear
     palette_start = np.concatenate([[0], np.cumsum([len(p.palette) for p in placements])[:-1]])[owner]
@@ -99,9 +104,11 @@ def draw_faces(placements: list[Placement], wear: Floats, camera: Camera, size: 
     unit = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
     unit *= -np.sign(offset)[:, None]
     yaw_cos, yaw_sin = np.float32(np.cos(camera.yaw)), np.float32(np.sin(camera.yaw))
-    unit = np.stack([yaw_cos * unit[:, 0] + yaw_sin * unit[:, 2], unit[:, 1], yaw_cos * unit[:, 2] - yaw_sin * unit[:, 0]], 1)
+    unit = np.stack(
+        [yaw_cos * unit[:, 0] + yaw_sin * unit[:, 2], unit[:, 1], yaw_cos * unit[:, 2] - yaw_sin * unit[:, 0]], 1
+    )
 
-    def with_sky(column: NDArray[np.generic], sky: float) -> NDArray[np.generic]:
+    def with_sky(column: NDArray[T], sky: float) -> NDArray[T]:
         return np.concatenate([np.full((1, *column.shape[1:]), sky, column.dtype), column])
 
     colours = np.stack([palette[slots], palette[cells]], 1).reshape(-1, 3)
@@ -117,8 +124,8 @@ def draw_faces(placements: list[Placement], wear: Floats, camera: Camera, size: 
     )
     index = _paint(pixels, starts, counts, visible, size)
     planes = with_sky(plane.astype(np.float32), 0)
-    low, high = with_sky(bounds[0].astype(np.float32), 1 / SKY_DEPTH), with_sky(bounds[1].astype(np.float32), 1 / SKY_DEPTH)
-    return _locate(faces, index, planes, low, high, camera, size)
+    nearest, farthest = (with_sky(bound.astype(np.float32), 1 / SKY_DEPTH) for bound in (high, low))
+    return _locate(faces, index, planes, farthest, nearest, camera, size)
 
 
 def _visible(
@@ -138,7 +145,11 @@ def _visible(
 
 
 def _paint(
-    pixels: Floats, starts: NDArray[np.int64], counts: NDArray[np.int64], visible: NDArray[np.int64], size: tuple[int, int]
+    pixels: Floats,
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    visible: NDArray[np.int64],
+    size: tuple[int, int],
 ) -> NDArray[np.int64]:
     canvas = Image.new("I", (size[1], size[0]), 0)
     polygon = ImageDraw.Draw(canvas).polygon
@@ -150,7 +161,13 @@ def _paint(
 
 
 def _locate(
-    faces: FaceTable, index: NDArray[np.int64], planes: Floats, low: Floats, high: Floats, camera: Camera, size: tuple[int, int]
+    faces: FaceTable,
+    index: NDArray[np.int64],
+    planes: Floats,
+    low: Floats,
+    high: Floats,
+    camera: Camera,
+    size: tuple[int, int],
 ) -> Raster:
     columns, rows = camera.rays(size)
     east, ahead = camera.road_rays(columns)
@@ -173,8 +190,10 @@ def _locate(
     return Raster(faces, index, depth.ravel(), x.ravel(), y.ravel(), z.ravel(), size)
 
 
-def draw_shadows(placements: list[Placement], sun: tuple[float, float, float], camera: Camera, size: tuple[int, int]) -> Floats:
-    """What the sun does not reach on the ground, (N,) in [0, 1]: the outline of every object swept away from the sun."""
+def draw_shadows(
+    placements: list[Placement], sun: tuple[float, float, float], camera: Camera, size: tuple[int, int]
+) -> Floats:
+    """What the sun does not reach on the ground, (N,) in [0, 1]: every object's outline swept away from the sun."""
     rows = []
     for p in placements:
         if p.shadow:

@@ -47,7 +47,9 @@ def check_domain(domain: str) -> None:
 
 def check_size(size: tuple[int, int]) -> None:
     if len(size) != 2 or not all(isinstance(side, int) for side in size) or min(size) < MIN_SIDE:
-        raise InputError(f"Streets of size {size} cannot be drawn; give (height, width) of at least {MIN_SIDE} pixels each.")
+        raise InputError(
+            f"Streets cannot be drawn at size {size}; give (height, width), each at least {MIN_SIDE} pixels."
+        )
 
 
 def check_seed(seed: int) -> None:
@@ -84,7 +86,9 @@ def render(domain: str, seed: int, index: int, size: tuple[int, int] = (256, 512
     return Scene(_expose(rgb, size, conditions, rng), label_map, instance_map, raster.depth.reshape(height, width))
 
 
-def _develop(raster: Raster, street: Street, domain: Domain, shadows: Floats | None, rng: np.random.Generator) -> Floats:
+def _develop(
+    raster: Raster, street: Street, domain: Domain, shadows: Floats | None, rng: np.random.Generator
+) -> Floats:
     """Light and weather: (3, N)."""
     faces, index = raster.faces, raster.index
     rows, factor, noise = shading.surface(raster)
@@ -93,11 +97,10 @@ def _develop(raster: Raster, street: Street, domain: Domain, shadows: Floats | N
     ambient = np.array(domain.ambient, np.float32)
     light = shading.face_light(raster, street.sun, strength, ambient)
     colours = faces.colours
-    ground = (faces.axis == 1)
     if shadows is not None:
         level = strength * street.sun[1] / (strength * street.sun[1] + float(ambient.mean()))
         shade = shadows * np.float32(level)
-        shade *= ground.astype(np.float32).take(index)
+        shade *= (faces.axis == 1).astype(np.float32).take(index)
         np.subtract(1, shade, out=shade)
         factor *= shade
     rgb = np.empty((3, len(index)), np.float32)
@@ -116,8 +119,8 @@ def _develop(raster: Raster, street: Street, domain: Domain, shadows: Floats | N
             np.multiply(lit_colours[:, c].take(rows), factor, out=rgb[c])
 
     if domain.snow:
-        white = ambient * np.float32(1.12) + np.float32(0.3 * strength)
-        weather.covered(rgb, weather.snow_cover(raster, noise, domain.snow), white)
+        snow = ambient * np.float32(1.12) + np.float32(0.3 * strength)
+        weather.covered(rgb, weather.snow_cover(raster, noise, domain.snow), snow)
     _hang_sky(rgb, raster, street, domain, rng)
     shining = _shine(rgb, raster, rows, domain, street) if domain.lit else None
     if domain.wet:
@@ -128,7 +131,7 @@ def _develop(raster: Raster, street: Street, domain: Domain, shadows: Floats | N
     distance[index == 0] = 60.0 / (1 + 1000 * domain.haze[0])  # the sky has its own colour: only a veil
     weather.haze(rgb, distance, extinction, air)
     if shining is not None:
-        weather.glow(rgb, shining, raster.size, 0.9)
+        weather.glow(rgb, *shining, raster.size)
     if domain.streaks:
         weather.rain_streaks(rgb, raster.depth, raster.size, domain.streaks, (0.80, 0.82, 0.85), rng)
     if domain.flakes:
@@ -148,18 +151,19 @@ def _hang_sky(rgb: Floats, raster: Raster, street: Street, domain: Domain, rng: 
     np.copyto(rgb[:, : rows * width], above, where=open_sky[: rows * width])
 
 
-def _shine(rgb: Floats, raster: Raster, rows: NDArray[np.int64], domain: Domain, street: Street) -> Floats:
-    """Lamps and lit windows give off their own light; returns what shines, (3, N), for its glow."""
+def _shine(
+    rgb: Floats, raster: Raster, rows: NDArray[np.int64], domain: Domain, street: Street
+) -> tuple[NDArray[np.int64], Floats]:
+    """Lamps and lit windows give off their own light; returns what shines for its glow: pixels (M,), light (3, M)."""
     faces, index = raster.faces, raster.index
-    light = np.zeros_like(rgb)
-    emitting = np.flatnonzero((faces.emission > 0.05).take(index))
+    lamps = np.flatnonzero((faces.emission > 0).take(index))
+    light = (faces.colours[rows[lamps]] * faces.emission[index[lamps], None]).T * np.float32(1.15)
+    rgb[:, lamps] = np.maximum(rgb[:, lamps], light)
     windows = shading.lit_windows(raster, rows, domain.lit, int(street.camera.focal * 1e6))
-    for c, warm in enumerate((0.86, 0.68, 0.38)):
-        light[c][emitting] = faces.colours[:, c].take(rows[emitting]) * faces.emission.take(index[emitting]) * np.float32(1.15)
-        np.maximum(rgb[c], light[c], out=rgb[c])
-        rgb[c][windows] = np.float32(warm)
-        light[c][windows] = np.float32(warm * 0.16)
-    return light
+    warm = np.array([[0.86], [0.68], [0.38]], np.float32)
+    rgb[:, windows] = warm
+    glimmer = np.broadcast_to(warm * np.float32(0.16), (3, len(windows)))
+    return np.concatenate([lamps, windows]), np.concatenate([light, glimmer], 1)
 
 
 def _expose(rgb: Floats, size: tuple[int, int], domain: Domain, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from queryseg.data.streets.city import EARTHS, GREYS, PAINTS, dim, mix
 from queryseg.data.streets.layout import FAR_EDGE, NEAR_EDGE, Lamps, Street
 from queryseg.data.streets.mesh import Colour, Placement
 
-KERB = 0.14
+KERB = 0.17
 GLASSES: tuple[Colour, ...] = ((0.16, 0.18, 0.21), (0.24, 0.28, 0.33), (0.34, 0.40, 0.46), (0.12, 0.12, 0.13))
 METALS: tuple[Colour, ...] = ((0.36, 0.37, 0.38), (0.22, 0.23, 0.24), (0.48, 0.49, 0.49), (0.26, 0.33, 0.28))
 SIDES = (-1, 1)
@@ -25,11 +25,19 @@ def furnish(street: Street) -> None:
 
 
 def _flat(
-    street: Street, x: tuple[float, float], z: tuple[float, float], label: int, material: str, *colours: Colour, y: float = 0
+    street: Street,
+    x: tuple[float, float],
+    z: tuple[float, float],
+    label: int,
+    material: str,
+    *colours: Colour,
+    y: float = 0,
 ) -> None:
     palette = (colours[0], colours[-1])
     scale = (x[1] - x[0], 1.0, z[1] - z[0])
-    street.ground.append(Placement(furniture.ground(material), x[0], y, z[0], palette, (label,), scale=scale, shadow=False))
+    street.ground.append(
+        Placement(furniture.ground(material), x[0], y, z[0], palette, (label,), scale=scale, shadow=False)
+    )
 
 
 def _block(
@@ -52,10 +60,15 @@ def _span(side: int, near: float, far: float) -> tuple[float, float]:
     return (near, far) if side > 0 else (-far, -near)
 
 
+def _lawn(street: Street) -> Colour:
+    """Grass, from green to worn down to the soil and gravel that paths are made of."""
+    return mix(street.dice.choice(street.city.lawns), street.paving, street.dice.uniform(0, 0.75))
+
+
 def _lay_ground(street: Street) -> None:
     dice = street.dice
     kerb = mix(street.paving, (0.70, 0.70, 0.68), 0.5)
-    grass = dice.choice(street.city.lawns)
+    grass = _lawn(street)
     for side in SIDES:
         lot = street.paving if dice.chance(0.5) else None
         label, material = (labels.SIDEWALK, "paving") if lot else (labels.TERRAIN, "grass")
@@ -104,7 +117,15 @@ def _paint_road(street: Street) -> None:
             _flat(street, (x - 0.07, x + 0.07), (NEAR_EDGE, 110), labels.ROAD, "plain", line)
     if street.tram_x is not None:
         bed = mix(street.asphalt, street.paving, 0.5)
-        _flat(street, (street.tram_x - 1.45, street.tram_x + 1.45), (NEAR_EDGE, 150), labels.ROAD, "ballast", bed, dim(bed, 0.86))
+        _flat(
+            street,
+            (street.tram_x - 1.45, street.tram_x + 1.45),
+            (NEAR_EDGE, 150),
+            labels.ROAD,
+            "ballast",
+            bed,
+            dim(bed, 0.86),
+        )
         for x in (street.tram_x - 0.72, street.tram_x + 0.72):
             _flat(street, (x - 0.09, x + 0.09), (NEAR_EDGE, 150), labels.ROAD, "plain", (0.16, 0.15, 0.15))
     if street.zebra is not None:
@@ -116,18 +137,21 @@ def _paint_road(street: Street) -> None:
 
 def _backdrop(street: Street) -> None:
     dice = street.dice
+    woods = dice.chance(0.5)
     x = -110.0
     while x < 110:
         width = dice.uniform(12, 26)
         z = dice.uniform(FAR_EDGE, FAR_EDGE + 25)
-        if dice.chance(0.45):
+        if woods:
             colour = mix(dice.choice(street.city.leaves), (0.5, 0.55, 0.55), 0.2)
             for part in range(3):
                 mesh = furniture.tree("round", dice.integer(0, furniture.NUM_TREES - 1))
                 palette = (colour, dim(colour, 0.85), colour, dim(colour, 1.15))
                 scale = (width / 7, dice.uniform(1.1, 1.8), 1.0)
                 at = x + width * (part + 0.5) / 3
-                street.houses.append(Placement(mesh, at, -1.5, z, palette, (labels.VEGETATION,), scale=scale, shadow=False))
+                street.houses.append(
+                    Placement(mesh, at, -1.5, z, palette, (labels.VEGETATION,), scale=scale, shadow=False)
+                )
         else:
             colour = dice.choice(GREYS + EARTHS)
             high = 3.0 * dice.integer(*street.city.storeys) + 3
@@ -139,7 +163,7 @@ def _backdrop(street: Street) -> None:
 
 def _house(street: Street, side: int, x: float, z: float, length: float) -> None:
     dice, city = street.dice, street.city
-    colour = dice.choice(city.colours if dice.chance(0.5) else GREYS + EARTHS)
+    colour = dice.choice(PAINTS if dice.chance(0.18) else GREYS + EARTHS)
     glass = dice.choice(GLASSES)
     storeys = dice.integer(*city.storeys)
     high = 3.4 + 3.0 * storeys
@@ -151,16 +175,28 @@ def _house(street: Street, side: int, x: float, z: float, length: float) -> None
         scale = (depth + 0.8, dice.uniform(2.5, 4.5), length)
         at = span[0] - 0.4
         street.houses.append(
-            Placement(furniture.roof(), at, high, z - 0.001, (tiles, colour), (labels.BUILDING,), scale=scale, shadow=False)
+            Placement(
+                furniture.roof(), at, high, z - 0.001, (tiles, colour), (labels.BUILDING,), scale=scale, shadow=False
+            )
         )
     else:
         rim = _span(side, x - 0.35, x + depth)
         _block(street.houses, rim, (high - 0.5, high + 0.3), (z - 0.002, z + length), labels.BUILDING, "render",
                dim(colour, 0.82), shadow=False)  # fmt: skip
-    if dice.chance(0.6):
+    if dice.chance(0.75):
         shop = dice.choice(city.colours) if dice.chance(0.5) else dim(colour, 0.8)
-        _block(street.houses, _span(side, x - 0.12, x + depth), (0, 3.7), (z - 0.001, z + length), labels.BUILDING, "shop",
-               shop, dice.choice(GLASSES), shadow=False)  # fmt: skip
+        span = _span(side, x - 0.12, x + depth)
+        _block(street.houses, span, (0, 3.7), (z - 0.001, z + length), labels.BUILDING, "shop", shop,
+               dice.choice(GLASSES), shadow=False)  # fmt: skip
+        # a shop's own signs, in the colours of traffic signs but without their pole
+        span = _span(side, x - 0.2, x + depth)
+        _block(street.houses, span, (2.9, 3.7), (z - 0.002, z + length), labels.BUILDING, "plain", dice.choice(PAINTS),
+               shadow=False)  # fmt: skip
+        for _ in range(3):
+            at, low = z + dice.uniform(0.1, 0.9) * length, dice.uniform(2.8, 4.0)
+            span = _span(side, x - dice.uniform(0.9, 1.5), x)
+            _block(street.barriers, span, (low, low + dice.uniform(0.8, 1.6)), (at, at + 0.15), labels.BUILDING,
+                   "plain", dice.choice((*PAINTS, GREYS[5])), shadow=False)  # fmt: skip
 
 
 def _tree(street: Street, target: list[Placement], x: float, z: float, height: float, shape: str | None = None) -> None:
@@ -212,23 +248,39 @@ def _yard(street: Street, side: int, front: float, z: float, end: float) -> None
     dice = street.dice
     if dice.chance(0.5):
         _house(street, side, front + dice.uniform(6, 10), z, end - z)
-    lawn = dice.choice(street.city.lawns)
+    lawn = _lawn(street)
     _flat(street, _span(side, front + 0.4, front + 45), (z, end), labels.TERRAIN, "grass", lawn)
     for _ in range(dice.integer(1, 3)):
         x = side * (front + dice.uniform(2.0, 7.0))
         _tree(street, street.yards, x, dice.uniform(max(z, 6), max(end, 8)), dice.uniform(5, 10))
     if dice.chance(0.5):
-        _tree(street, street.yards, side * (front + 1.6), dice.uniform(max(z, 7), max(end, 9)), dice.uniform(1.4, 2.4), "bush")
+        _tree(
+            street,
+            street.yards,
+            side * (front + 1.6),
+            dice.uniform(max(z, 7), max(end, 9)),
+            dice.uniform(1.4, 2.4),
+            "bush",
+        )
 
 
 def _wall(street: Street, side: int, front: float, z: float, end: float) -> None:
     dice = street.dice
     colour = dice.choice(street.city.colours if dice.chance(0.5) else GREYS + EARTHS)
-    high = dice.uniform(1.9, 3.0)
+    high = dice.uniform(2.1, 3.3)
     material = dice.choice(("blocks", "panels", "blocks"))
-    _block(street.barriers, _span(side, front, front + 0.4), (0, high), (z, end), labels.WALL, material, dim(colour, 0.8), colour)
-    _block(street.barriers, _span(side, front - 0.08, front + 0.48), (high, high + 0.16), (z, end), labels.WALL, "plain",
-           dim(colour, 1.15), shadow=False)  # fmt: skip
+    _block(
+        street.barriers,
+        _span(side, front, front + 0.4),
+        (0, high),
+        (z, end),
+        labels.WALL,
+        material,
+        dim(colour, 0.8),
+        colour,
+    )
+    span = _span(side, front - 0.08, front + 0.48)
+    _block(street.barriers, span, (high, high + 0.16), (z, end), labels.WALL, "plain", dim(colour, 1.15), shadow=False)
 
 
 def _fence(street: Street, side: int, front: float, z: float, end: float) -> None:
@@ -248,22 +300,22 @@ def _kerbside(street: Street, side: int) -> None:
     edge, verge = street.edges[side > 0], street.verges[side > 0]
     x = side * (edge + 0.55)
     metal = dice.choice(METALS)
-    if side > 0 or dice.chance(0.7):  # at least one row: nights need light
+    if side > 0 or dice.chance(0.5):  # at least one row: nights need light
         lamps = Lamps(x - side * 1.7, 7.6, dice.uniform(8, 20), dice.uniform(19, 27))
         street.lamps.append(lamps)
         z = lamps.start
-        while z < 100:
+        while z < 65:
             palette = (metal, (0.9, 0.86, 0.7))
             street.objects.append(
                 Placement(furniture.lamp_post(), x, 0, z, palette, (labels.POLE,), scale=(-side, 1, 1))
             )
             z += lamps.spacing
-    if dice.chance(0.35):
-        for z in (dice.uniform(9, 15), dice.uniform(30, 38), 58.0):
+    if dice.chance(0.2):
+        for z in (dice.uniform(9, 15), dice.uniform(30, 38)):
             palette = ((0.40, 0.34, 0.28), metal)
             street.objects.append(Placement(furniture.mast(), x + side * 0.3, 0, z, palette, (labels.POLE,)))
-    for _ in range(dice.integer(1, 3)):
-        _sign(street, x + side * 0.2, dice.uniform(7, 32))
+    for _ in range(dice.integer(1, 2)):
+        _sign(street, x + side * 0.2, dice.uniform(8, 26))
     if dice.chance(0.25):
         z = dice.uniform(7, 12)
         for n in range(5):
@@ -280,24 +332,28 @@ def _kerbside(street: Street, side: int) -> None:
             z += step
     if verge and dice.chance(0.4):
         for _ in range(3):
-            _tree(street, street.objects, side * (edge + verge / 2), dice.uniform(8, 30), dice.uniform(0.8, 1.3), "bush")
+            _tree(
+                street, street.objects, side * (edge + verge / 2), dice.uniform(8, 30), dice.uniform(0.8, 1.3), "bush"
+            )
 
 
 def _sign(street: Street, x: float, z: float) -> None:
     dice = street.dice
     if street.in_junction(z):
         return
-    kind = dice.choice(furniture.SIGNS)
-    white, red, blue, yellow, black = (0.88, 0.88, 0.86), (0.70, 0.12, 0.12), (0.12, 0.28, 0.58), (0.84, 0.68, 0.14), (0.1, 0.1, 0.1)
+    kind = "board" if dice.chance(0.12) else dice.choice(furniture.SIGNS)
+    white, red, blue, yellow, black = (0.80, 0.80, 0.80), PAINTS[0], PAINTS[1], PAINTS[5], PAINTS[9]
     face, border, symbol = dice.choice(
         ((white, red, black), (blue, white, white), (red, white, white), (yellow, black, black), (white, black, black))
     )
     if kind == "board":
         face, border, symbol = dice.choice(((blue, white, white), (white, black, black), (PAINTS[4], white, white)))
     palette = (dice.choice(METALS), face, border, symbol)
-    scale = dice.uniform(0.95, 1.15)
+    scale = dice.uniform(0.9, 1.1)
     street.objects.append(
-        Placement(furniture.sign(kind), x, 0, z, palette, (labels.POLE, labels.TRAFFIC_SIGN), scale=(scale, scale, scale))
+        Placement(
+            furniture.sign(kind), x, 0, z, palette, (labels.POLE, labels.TRAFFIC_SIGN), scale=(scale, scale, scale)
+        )
     )
 
 
@@ -316,4 +372,6 @@ def _signals(street: Street) -> None:
         street.objects.append(Placement(mesh, x, 0, stop - 0.3, palette, (labels.POLE, labels.TRAFFIC_LIGHT)))
         if dice.chance(0.5) and street.junction is not None:
             far = furniture.traffic_light(lit, hanging=False)
-            street.objects.append(Placement(far, x, 0, street.junction + 7.5, palette, (labels.POLE, labels.TRAFFIC_LIGHT)))
+            street.objects.append(
+                Placement(far, x, 0, street.junction + 7.5, palette, (labels.POLE, labels.TRAFFIC_LIGHT))
+            )

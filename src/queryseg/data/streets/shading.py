@@ -1,6 +1,6 @@
 """From faces to light: surface colours, shadows, the sky, and lamps at night.
 
-Shape legend: N = H·W pixels, row by row; F faces. Colours are planar, (3, N) float32, linear in what the camera records.
+Shape legend: N = H·W pixels, row by row; F faces. Colours are planar, (3, N) float32.
 """
 
 from __future__ import annotations
@@ -39,13 +39,17 @@ def surface(raster: Raster) -> tuple[NDArray[np.int64], Floats, Floats]:
     factor += 1
 
     inside = _in_cell(u, table.rate_u[faces.material], table.duty_u[faces.material], None, index)
-    inside &= _in_cell(v, table.rate_v[faces.material], table.duty_v[faces.material], table.phase_v[faces.material], index)
+    inside &= _in_cell(
+        v, table.rate_v[faces.material], table.duty_v[faces.material], table.phase_v[faces.material], index
+    )
     rows = index * 2
     rows += inside
     return rows, factor, noise
 
 
-def _in_cell(u: Floats, rate: Floats, duty: Floats, phase: Floats | None, index: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _in_cell(
+    u: Floats, rate: Floats, duty: Floats, phase: Floats | None, index: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     place = u * rate.take(index)
     if phase is not None:
         place += phase.take(index)
@@ -72,7 +76,9 @@ def ground_contact(raster: Raster) -> Floats:
     return rise
 
 
-def sky(camera: Camera, size: tuple[int, int], domain: Domain, cover: float, drift: tuple[float, float], rows: int) -> Floats:
+def sky(
+    camera: Camera, size: tuple[int, int], domain: Domain, cover: float, drift: tuple[float, float], rows: int
+) -> Floats:
     """Gradient and clouds of the top `rows` rows, (3, rows·W)."""
     columns, slopes = camera.rays(size)
     slopes = np.maximum(slopes[:rows, None], 0)
@@ -137,4 +143,4 @@ def lit_windows(raster: Raster, rows: NDArray[np.int64], share: float, salt: int
     column = np.floor(u * table.rate_u[kind]).astype(np.int64)
     row = np.floor(raster.y[chosen] * table.rate_v[kind] + table.phase_v[kind]).astype(np.int64)
     mixed = (column * 73856093) ^ (row * 19349663) ^ (face * 83492791) ^ (salt * 2654435761)
-    return chosen[((mixed >> 7) & 1023) < int(share * 1024)]
+    return np.asarray(chosen[((mixed >> 7) & 1023) < int(share * 1024)])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.data import Dataset
 
 from queryseg.data.class_table import CITYSCAPES, ClassTable
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.streets.renderer import check_domain, check_seed, check_size, render
 from queryseg.errors import InputError
 from queryseg.types import Sample
 
 
-class Streets(Dataset[Sample]):
+class Streets(SegmentationDataset):
     """`num_images` streets of one domain; image i is `render(domain, seed, i, size)`.
 
     Training and validation take different seeds. Raises InputError for an unknown domain, a size below 32 pixels, a
@@ -39,4 +39,7 @@ class Streets(Dataset[Sample]):
             raise IndexError(f"street {index} of {self.num_images}")
         scene = render(self.domain, self.seed, index, self.size)
         image = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
-        return Sample(image, torch.from_numpy(scene.label_map), f"{self.domain}_{self.seed}_{index:06d}")
+        return Sample(image, torch.from_numpy(scene.label_map), self.sample_name(index))
+
+    def sample_name(self, index: int) -> str:
+        return f"{self.domain}_{self.seed}_{index:06d}"

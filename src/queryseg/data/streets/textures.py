@@ -1,7 +1,7 @@
 """Materials as numbers: noise, and a grid of cells (windows, tiles, slats) in the surface's own metres.
 
-Every surface is shaded by one rule, colour = (inside a cell ? cell colour : colour) × (1 + amplitude × noise), so that a
-whole image needs one pass however many materials it holds.
+Every surface is shaded by one rule, colour = (inside a cell ? cell colour : colour) × (1 + amplitude × noise), so that
+a whole image needs one pass however many materials it holds.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _CATALOGUE: dict[str, Material] = {
     "ballast": Material(0.22, 15.0, 0.0, 2.0, 0.8, 0.7),
     "blocks": Material(0.10, 7.0, 0.9, 0.92, 0.42, 0.87),
     "panels": Material(0.08, 5.0, 2.6, 0.95, 0.0, 2.0),
-    "slats": Material(0.08, 9.0, 0.30, 0.45, 0.0, 2.0),
-    "mesh": Material(0.06, 9.0, 0.34, 0.74, 0.34, 0.74),
+    "slats": Material(0.08, 9.0, 0.40, 0.45, 0.0, 2.0),
+    "mesh": Material(0.06, 9.0, 0.50, 0.76, 0.50, 0.76),
     "ribs": Material(0.05, 6.0, 0.55, 0.86, 0.0, 2.0),
     "glazing": Material(0.08, 4.0, 1.45, 0.90, 0.0, 2.0, 0.0, True),
     "shop": Material(0.08, 5.0, 4.2, 0.78, 3.7, 0.66, -0.13, True),
@@ -77,14 +77,14 @@ def material_table() -> MaterialTable:
     amplitude, frequency, period_u, duty_u, period_v, duty_v, phase_v, lit = rows
 
     def rate(period: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.divide(1, period, out=np.zeros_like(period), where=period > 0)
+        return np.where(period > 0, 1 / np.maximum(period, 1e-6), 0).astype(np.float32)
 
     return MaterialTable(amplitude, frequency, rate(period_u), duty_u, rate(period_v), duty_v, phase_v, lit > 0)
 
 
 def _smooth(rng: np.random.Generator, sigma: float) -> NDArray[np.float32]:
     field = ndimage.gaussian_filter(rng.random((TILE, TILE)) - 0.5, sigma, mode="wrap")
-    return (field / field.std()).astype(np.float32)
+    return np.asarray(field / field.std(), np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -92,7 +92,7 @@ def surface_noise() -> NDArray[np.float32]:
     """(TILE·TILE,) float32, wraps in both directions, mean 0, mostly within ±1: grains, patches and stains at once."""
     rng = np.random.Generator(np.random.PCG64(11))
     field = 0.30 * _smooth(rng, 0.5) + 0.22 * _smooth(rng, 1.5) + 0.16 * _smooth(rng, 5.0) + 0.10 * _smooth(rng, 18.0)
-    return np.clip(field, -1.2, 1.2).astype(np.float32).ravel()
+    return np.asarray(np.clip(field, -1.2, 1.2), np.float32).ravel()
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +100,7 @@ def cloud_noise() -> NDArray[np.float32]:
     """(TILE·TILE,) float32 in [0, 1], wraps: cloud cover."""
     rng = np.random.Generator(np.random.PCG64(12))
     field = 1.0 * _smooth(rng, 20.0) + 0.5 * _smooth(rng, 9.0) + 0.25 * _smooth(rng, 4.0) + 0.1 * _smooth(rng, 1.5)
-    return np.clip(0.5 + 0.3 * field, 0, 1).astype(np.float32).ravel()
+    return np.asarray(np.clip(0.5 + 0.3 * field, 0, 1), np.float32).ravel()
 
 
 @lru_cache(maxsize=8)

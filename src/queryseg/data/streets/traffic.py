@@ -50,7 +50,13 @@ def _vehicle_palette(street: Street, body: Colour, accent: Colour) -> tuple[Colo
 
 
 def _place(
-    street: Street, mesh: Mesh, label: int, x: float, z: float, heading: tuple[float, float], accent: Colour | None = None
+    street: Street,
+    mesh: Mesh,
+    label: int,
+    x: float,
+    z: float,
+    heading: tuple[float, float],
+    accent: Colour | None = None,
 ) -> None:
     body = _paint(street)
     palette = _vehicle_palette(street, body, accent or _paint(street))
@@ -69,9 +75,9 @@ def _drive(street: Street) -> None:
             big.append(label)
     if len(big) == 2 and dice.chance(0.5):
         big.reverse()
-    if street.tram_x is not None and dice.chance(0.88):
+    if street.tram_x is not None and dice.chance(0.75):
         heading = TOWARDS if dice.chance(0.6) else AWAY
-        _place(street, vehicles.train(), labels.TRAIN, street.tram_x, dice.uniform(17, 32), heading)
+        _place(street, vehicles.train(), labels.TRAIN, street.tram_x, dice.uniform(18, 32), heading)
     for label in big:
         lane = dice.choice(lanes + parking)
         rear = lane.heading is AWAY
@@ -82,13 +88,20 @@ def _drive(street: Street) -> None:
             length = 8.6
         _place(street, mesh, label, lane.x, lane.take(length, dice.uniform(1.0, 9.0)), lane.heading)
     for lane in lanes:
-        while lane.free < 75 and dice.chance(0.62):
-            z = lane.take(4.6, dice.uniform(1.5, 20.0))
-            _place(street, vehicles.car(dice.choice(CAR_KINDS)), labels.CAR, lane.x + dice.uniform(-0.2, 0.2), z, lane.heading)
+        while lane.free < 75 and dice.chance(0.75):
+            z = lane.take(4.6, dice.uniform(1.5, 15.0))
+            _place(
+                street,
+                vehicles.car(dice.choice(CAR_KINDS)),
+                labels.CAR,
+                lane.x + dice.uniform(-0.2, 0.2),
+                z,
+                lane.heading,
+            )
     for lane in parking:
         while lane.free < 60:
             z = lane.take(4.8, dice.uniform(0.3, 1.2))
-            if dice.chance(0.62) and not street.in_junction(z, 3):
+            if dice.chance(0.75) and not street.in_junction(z, 3):
                 _place(street, vehicles.car(dice.choice(CAR_KINDS)), labels.CAR, lane.x, z, lane.heading)
 
 
@@ -106,7 +119,9 @@ def _cross(street: Street) -> None:
             elif kind < 0.75:
                 _place(street, vehicles.bus(), labels.BUS, x, z, heading)
             else:
-                mesh = vehicles.truck(dice.choice(("box", "container", "tipper")), "rear" if x > street.camera.x else "front")
+                mesh = vehicles.truck(
+                    dice.choice(("box", "container", "tipper")), "rear" if x > street.camera.x else "front"
+                )
                 _place(street, mesh, labels.TRUCK, x, z, heading)
 
 
@@ -122,7 +137,14 @@ def _figure_palette(street: Street) -> tuple[Colour, ...]:
 
 
 def _figure(
-    street: Street, mesh: Mesh, x: float, z: float, label: tuple[int, ...], y: float = 0.0, cos: float = 1.0, sin: float = 0.0
+    street: Street,
+    mesh: Mesh,
+    x: float,
+    z: float,
+    label: tuple[int, ...],
+    y: float = 0.0,
+    cos: float = 1.0,
+    sin: float = 0.0,
 ) -> None:
     size = street.dice.uniform(0.94, 1.08)
     flip = size if street.dice.chance(0.5) else -size
@@ -157,7 +179,7 @@ def _ride(street: Street) -> None:
         if dice.chance(chance):
             side = 1 if dice.chance(0.6) else -1
             edge, front = street.edges[side > 0], street.fronts[side > 0]
-            z = dice.uniform(8, 18)
+            z = dice.uniform(7, 14)
             for n in range(dice.integer(1, 3)):
                 if not street.in_junction(z):
                     cos, sin = turned
@@ -169,11 +191,13 @@ def _walk(street: Street) -> None:
     for _ in range(dice.integer(4, 9)):
         side = 1 if dice.chance(0.58) else -1
         edge, front = street.edges[side > 0], street.fronts[side > 0]
-        x, z = side * dice.uniform(edge + 0.5, front - 0.4), dice.uniform(7, 34)
+        x, z = side * dice.uniform(edge + 0.5, front - 0.4), dice.uniform(6.5, 24)
         if street.in_junction(z):
             continue
         for n in range(2 if dice.chance(0.3) else 1):
-            _figure(street, figures.person(dice.choice(figures.POSES)), x + 0.65 * n, z + 0.2 * n, (labels.PERSON,), KERB)
+            _figure(
+                street, figures.person(dice.choice(figures.POSES)), x + 0.65 * n, z + 0.2 * n, (labels.PERSON,), KERB
+            )
     if street.zebra is not None:
         for _ in range(dice.integer(0, 3)):
             x = dice.uniform(-street.edges[0], street.edges[1])

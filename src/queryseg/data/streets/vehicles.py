@@ -9,17 +9,15 @@ from queryseg.data.streets.mesh import Mesh, MeshBuilder, Point, disc
 from queryseg.data.streets.textures import MATERIALS
 
 BODY, GLASS, TYRE, TAIL, HEAD, TRIM, PLATE, ACCENT = range(8)
-"""Slots of every vehicle's palette: paint, windows, tyres, tail lights, head lights, dark trim, plates and hubs, stripe."""
+"""Slots of a vehicle's palette: paint, windows, tyres, tail and head lights, dark trim, plates and hubs, stripe."""
 
 
 def patch(quad: list[Point], u: tuple[float, float], v: tuple[float, float]) -> list[Point]:
-    """The part of a four-cornered face between u (along the first edge) and v (towards the opposite edge), in [0, 1]."""
+    """The part of a four-cornered face within u (along its first edge) and v (towards the opposite one), in [0, 1]."""
 
     def at(a: float, b: float) -> Point:
         p, q, r, s = quad
-        x, y, z = (
-            (1 - a) * (1 - b) * p[i] + a * (1 - b) * q[i] + a * b * r[i] + (1 - a) * b * s[i] for i in range(3)
-        )
+        x, y, z = ((1 - a) * (1 - b) * p[i] + a * (1 - b) * q[i] + a * b * r[i] + (1 - a) * b * s[i] for i in range(3))
         return (x, y, z)
 
     return [at(u[0], v[0]), at(u[1], v[0]), at(u[1], v[1]), at(u[0], v[1])]
@@ -107,7 +105,8 @@ def car(kind: str) -> Mesh:
         (-half, p.belt, p.rear), (half, p.belt, p.rear), (roof, p.height, p.roof_rear), (-roof, p.height, p.roof_rear),
     ]  # fmt: skip
     screen: list[Point] = [
-        (half, p.belt, p.front), (-half, p.belt, p.front), (-roof, p.height, p.roof_front), (roof, p.height, p.roof_front),
+        (half, p.belt, p.front), (-half, p.belt, p.front),
+        (-roof, p.height, p.roof_front), (roof, p.height, p.roof_front),
     ]  # fmt: skip
     for quad in (hatch, screen):
         mesh.face(quad, BODY)
@@ -157,7 +156,9 @@ def truck(kind: str, seen_from: str) -> Mesh:
     def cargo(mesh: MeshBuilder) -> None:
         low = 1.05
         flare = (1.0, 1.0) if kind != "tipper" else (1.06, 1.04)
-        mesh.box((-half, half), (low, height), (rear, cab_end - 0.25), ACCENT, top=flare, cell_slot=ACCENT, sides="xXZY")
+        mesh.box(
+            (-half, half), (low, height), (rear, cab_end - 0.25), ACCENT, top=flare, cell_slot=ACCENT, sides="xXZY"
+        )
         quad: list[Point] = [(-half, low, rear), (half, low, rear), (half, height, rear), (-half, height, rear)]
         for x in (-half, half):
             side = [(x, low, rear), (x, low, cab_end - 0.25), (x, height, cab_end - 0.25), (x, height, rear)]
@@ -171,10 +172,10 @@ def truck(kind: str, seen_from: str) -> Mesh:
         if kind == "tipper":
             mesh.face(patch(quad, (0.0, 1.0), (0.44, 0.54)), TRIM)
         else:  # two doors and their locking bars
-            for u in (0.0, 0.485, 0.97):
-                mesh.face(patch(quad, (u, u + 0.03), (0.0, 1.0)), TRIM)
-            for u in (0.22, 0.40, 0.60, 0.78):
-                mesh.face(patch(quad, (u - 0.008, u + 0.012), (0.04, 0.96)), PLATE)
+            for seam in (0.0, 0.485, 0.97):
+                mesh.face(patch(quad, (seam, seam + 0.03), (0.0, 1.0)), TRIM)
+            for rod in (0.22, 0.40, 0.60, 0.78):
+                mesh.face(patch(quad, (rod - 0.008, rod + 0.012), (0.04, 0.96)), PLATE)
         mesh.face(patch(quad, (0.0, 1.0), (0.0, 0.04)), TRIM)
         bumper: list[Point] = [(-half, 0.5, rear), (half, 0.5, rear), (half, low, rear), (-half, low, rear)]
         mesh.face(patch(bumper, (0.02, 0.98), (0.25, 0.75)), TRIM)
@@ -254,10 +255,10 @@ def train() -> Mesh:
             mesh.face(patch(side, (0.0, 1.0), (0.0, 0.30)), ACCENT)
             mesh.face(patch(side, (0.0, 1.0), (0.0, 0.07)), TRIM)
             mesh.face(patch(side, (0.0, 1.0), (0.42, 0.80)), GLASS, cell_slot=GLASS, material=MATERIALS["glazing"])
-            for u in (0.22, 0.66):
-                mesh.face(patch(side, (u, u + 0.14), (0.05, 0.84)), PLATE)
-                mesh.face(patch(side, (u + 0.015, u + 0.064), (0.20, 0.80)), GLASS)
-                mesh.face(patch(side, (u + 0.076, u + 0.125), (0.20, 0.80)), GLASS)
+            for door in (0.22, 0.66):
+                mesh.face(patch(side, (door, door + 0.14), (0.05, 0.84)), PLATE)
+                mesh.face(patch(side, (door + 0.015, door + 0.064), (0.20, 0.80)), GLASS)
+                mesh.face(patch(side, (door + 0.076, door + 0.125), (0.20, 0.80)), GLASS)
     mesh.box((-half * 0.9, half * 0.9), (0.3, height - 0.15), (-0.35, 0.35), TRIM, sides="xX")
     for end, inward in ((rear, 1), (front, -1)):
         z0, z1 = end, end + inward * nose
@@ -265,7 +266,12 @@ def train() -> Mesh:
         tip: list[Point] = [
             (-narrow, 0.16, z0), (narrow, 0.16, z0), (narrow, 1.25, z0), (-narrow, 1.25, z0),
         ]  # fmt: skip
-        screen: list[Point] = [(-narrow, 1.25, z0), (narrow, 1.25, z0), (top * 0.8, height, z1), (-top * 0.8, height, z1)]
+        screen: list[Point] = [
+            (-narrow, 1.25, z0),
+            (narrow, 1.25, z0),
+            (top * 0.8, height, z1),
+            (-top * 0.8, height, z1),
+        ]
         right: list[Point] = [(narrow, 0.16, z0), (half, 0.16, z1), (top, height, z1), (narrow, 1.25, z0)]
         left: list[Point] = [(-half, 0.16, z1), (-narrow, 0.16, z0), (-narrow, 1.25, z0), (-top, height, z1)]
         corner_right: list[Point] = [(narrow, 1.25, z0), (top, height, z1), (top * 0.8, height, z1)]
@@ -288,6 +294,6 @@ def train() -> Mesh:
     for z0, z1 in ((rear + 3, rear + 5.5), (2, 4.5)):
         mesh.box((-0.8, 0.8), (height, height + 0.4), (z0, z1), TRIM)
     for z in (-4.0, -3.2):
-        mesh.face([(-0.7, height + 0.2, z), (0.7, height + 0.2, z), (0.7, height + 1.3, -3.6), (-0.7, height + 1.3, -3.6)],
-                  PLATE, two_sided=True, material=MATERIALS["mesh"], cell_slot=PLATE)  # fmt: skip
+        low, high = height + 0.2, height + 1.3
+        mesh.face([(-0.7, low, z), (0.7, low, z), (0.7, high, -3.6), (-0.7, high, -3.6)], PLATE, two_sided=True)
     return mesh.build()

@@ -33,7 +33,7 @@ def snow_cover(raster: Raster, noise: Floats, share: float) -> Floats:
     up = np.where(faces.axis == 1, 1.0, 0.0)
     up[faces.label == labels.ROAD] = 0.62
     up[faces.label == labels.SIDEWALK] *= 0.85
-    up[faces.label == labels.VEGETATION] = 0.55
+    up[faces.label == labels.VEGETATION] = 0.46
     up[0] = 0
     level = (up * 2.0).astype(np.float32).take(raster.index)
     cover = level * np.float32(share) + noise * np.float32(0.30) - np.float32(0.22)
@@ -43,19 +43,19 @@ def snow_cover(raster: Raster, noise: Floats, share: float) -> Floats:
     cover2d = cover.reshape(height, width)
     for rows in (1, 2):  # two pixels of snow on every ledge
         ledge = depth[:-rows] > depth[rows:] * 1.08 + 0.4
-        ledge &= (depth[rows:] < 45 / rows)
+        ledge &= depth[rows:] < 45 / rows
         np.maximum(cover2d[rows:], ledge * np.float32(share * (1.15 if rows == 1 else 0.8)), out=cover2d[rows:])
     return np.minimum(cover, 1, out=cover)
 
 
 def wet_road(rgb: Floats, raster: Raster, reflectance: float) -> None:
-    """The road mirrors what stands on it: each column is reflected at the lowest row that is not road above the pixel."""
+    """The road mirrors what stands on it: a pixel is reflected at the lowest row above it that is not road."""
     height, width = raster.size
     road = (raster.faces.label == labels.ROAD)[raster.index].reshape(height, width)
-    rows = np.arange(height, dtype=np.int32)[:, None]
-    foot = np.maximum.accumulate(np.where(road, 0, rows), axis=0)
+    rows = np.arange(height, dtype=np.int16)[:, None]  # half the memory of int32, and this pass is bound by it
+    foot = np.maximum.accumulate(np.where(road, np.int16(0), rows), axis=0)
     pixels = np.flatnonzero(road)
-    foot = foot.ravel()[pixels]
+    foot = foot.ravel()[pixels].astype(np.int64)
     row, column = pixels // width, pixels % width
     mirrored = np.maximum(2 * foot - row, 0) * width + column
     # a flat view mirrors more than a steep one (Fresnel), and puddles more than bumps
@@ -81,7 +81,9 @@ def _overlay(rgb: Floats, mask: Image.Image, colour: Colour, depth: Floats, behi
         rgb[c][pixels] += (np.float32(colour[c]) - rgb[c][pixels]) * weight
 
 
-def rain_streaks(rgb: Floats, depth: Floats, size: tuple[int, int], count: int, colour: Colour, rng: np.random.Generator) -> None:
+def rain_streaks(
+    rgb: Floats, depth: Floats, size: tuple[int, int], count: int, colour: Colour, rng: np.random.Generator
+) -> None:
     """Streaks in three sheets, 3, 8 and 18 metres away: the farther, the shorter, the fainter and the more."""
     height, width = size
     slant = float(rng.uniform(-0.25, 0.25))
@@ -99,8 +101,10 @@ def rain_streaks(rgb: Floats, depth: Floats, size: tuple[int, int], count: int, 
         _overlay(rgb, image, colour, depth, distance)
 
 
-def snowflakes(rgb: Floats, depth: Floats, size: tuple[int, int], count: int, colour: Colour, rng: np.random.Generator) -> None:
-    """Flakes in three sheets, 4, 9 and 20 metres away: their size shrinks with distance, the scene in front hides them."""
+def snowflakes(
+    rgb: Floats, depth: Floats, size: tuple[int, int], count: int, colour: Colour, rng: np.random.Generator
+) -> None:
+    """Flakes in three sheets, 4, 9 and 20 metres away: smaller with distance, hidden by what stands in front."""
     height, width = size
     number = count * height * width / REFERENCE
     for distance, share, strength in ((20.0, 0.55, 150), (9.0, 0.33, 180), (4.0, 0.12, 200)):
@@ -117,18 +121,17 @@ def snowflakes(rgb: Floats, depth: Floats, size: tuple[int, int], count: int, co
         _overlay(rgb, image, colour, depth, distance)
 
 
-def glow(rgb: Floats, light: Floats, size: tuple[int, int], strength: float) -> None:
-    """Light spills around bright lamps: a wide blur of what shines, (3, N), added to the image."""
+def glow(rgb: Floats, pixels: NDArray[np.int64], light: Floats, size: tuple[int, int]) -> None:
+    """Light spills around bright lamps: a wide blur of the light (3, M) of the pixels (M,), added to the image."""
     height, width = size
-    small = (max(width // 4, 1), max(height // 4, 1))
-    bright = (np.minimum(light, 1) * 255).astype(np.uint8)
+    rows, columns = -(-height // 4), -(-width // 4)
+    cells = (pixels // width) // 4 * columns + (pixels % width) // 4
+    small = np.stack([np.bincount(cells, light[c], rows * columns) for c in range(3)], 1) * (255 / 16)
+    spread = Image.fromarray(np.minimum(small, 255).astype(np.uint8).reshape(rows, columns, 3))
+    spread = spread.filter(ImageFilter.BoxBlur(2)).filter(ImageFilter.BoxBlur(3))
+    halo = np.asarray(spread.resize((width, height), Image.Resampling.BILINEAR)).reshape(-1, 3)
     for c in range(3):
-        if not bright[c].any():
-            continue
-        spread = Image.fromarray(bright[c].reshape(height, width)).resize(small, Image.Resampling.BOX)
-        spread = spread.filter(ImageFilter.BoxBlur(2)).filter(ImageFilter.BoxBlur(3))
-        halo = spread.resize((width, height), Image.Resampling.BILINEAR)
-        rgb[c] += np.asarray(halo, np.float32).ravel() * np.float32(strength / 255)
+        rgb[c] += halo[:, c] * np.float32(0.9 / 255)
 
 
 def distance_along_rays(raster: Raster, columns: Floats, rows: Floats) -> Floats:

@@ -1,0 +1,116 @@
+"""Networks that run as one block."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from queryseg.backbones import PyramidBackbone
+from queryseg.contracts import Adapter
+from queryseg.errors import CheckpointError, RecipeError
+
+from .conftest import shake
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "resnet18": {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32), "stem_width": 8},
+    "swin_tiny_patch4_window7_224": {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)},
+    "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_four_maps_of_any_image(name: str) -> None:
+    backbone = PyramidBackbone(name, options=NETWORKS[name]).eval()
+    height, width = backbone.canvas(70, 100)
+    assert (height, width) == (96, 128)
+    images = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        features = backbone(images, 1)
+        maps = backbone.net(images)
+    if name.startswith("swin"):
+        maps = [m.permute(0, 3, 1, 2) for m in maps]
+    dims = backbone.dims
+    assert (dims.depth, dims.joinable, dims.strides) == (1, 0, (32, 16, 8, 4))
+    for level, expected, stride, channels in zip(features.levels, maps[::-1], dims.strides, dims.channels, strict=True):
+        assert level.shape == (2, channels, height // stride, width // stride)
+        assert torch.equal(level, expected)
+    assert torch.equal(features.trunk.patches.permute(0, 3, 1, 2), features.levels[0])
+    assert torch.equal(features.mask_features, features.levels[-1])
+    begun = backbone.begin(images)
+    assert torch.equal(backbone(images, 1, begun).levels[0], features.levels[0])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
+def test_copies_trains_exports_and_compiles(name: str) -> None:
+    backbone = PyramidBackbone(name, options=NETWORKS[name], drop_path_rate=0.1)
+    images = torch.randn(2, 3, 64, 96)
+    sum(level.square().mean() for level in backbone(images, 1).levels).backward()
+    assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
+    backbone.eval()
+
+    class Levels(torch.nn.Module):
+        def __init__(self, backbone: PyramidBackbone) -> None:
+            super().__init__()
+            self.backbone = backbone
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            levels: tuple[torch.Tensor, ...] = self.backbone(images, 1).levels
+            return levels
+
+    module = Levels(backbone).eval()
+    expected = deepcopy(module)(images)
+    torch.testing.assert_close(torch.export.export(module, (images,)).module()(images), expected, rtol=0, atol=1e-5)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="eager")(images)
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-5)
+    half = deepcopy(module).bfloat16()(images.bfloat16())
+    assert all(level.isfinite().all() for level in half)
+
+
+def test_frozen_keeps_batch_statistics() -> None:
+    backbone = PyramidBackbone("resnet18", frozen=True, options=NETWORKS["resnet18"]).train()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    backbone(torch.randn(2, 3, 64, 64), 1)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_local_file(tmp_path: Path) -> None:
+    name, options = "swin_tiny_patch4_window7_224", NETWORKS["swin_tiny_patch4_window7_224"]
+    model = timm.create_model(name, **options)
+    shake(model)
+    file = str(tmp_path / "weights.pth")
+    torch.save(model.state_dict(), file)
+    backbone = PyramidBackbone(name, pretrained=file, options=options).eval()
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = model.eval().forward_intermediates(images, intermediates_only=True)
+        levels = backbone(images, 1).levels
+    torch.testing.assert_close(levels, tuple(reversed(expected)), rtol=1e-5, atol=1e-5)
+    assert any("head" in key for key in backbone.weight_report.left_over)
+    torch.save({key: value for key, value in model.state_dict().items() if "layers.2" not in key}, file)
+    with pytest.raises(CheckpointError, match=r"it fills \d+ of \d+ tensors"):
+        PyramidBackbone(name, pretrained=file, options=options)
+
+
+class NoAdapter(Adapter):
+    pass
+
+
+def test_wrong_use_is_one_sentence() -> None:
+    with pytest.raises(RecipeError, match=r"use queryseg\.backbones\.SamViT"):
+        PyramidBackbone("samvit_base_patch16")
+    with pytest.raises(RecipeError, match="images of one size only"):
+        PyramidBackbone("mixer_s16_224")
+    with pytest.raises(RecipeError, match="did you mean resnet18"):
+        PyramidBackbone("resnt18")
+    backbone = PyramidBackbone("resnet18", options=NETWORKS["resnet18"])
+    with pytest.raises(RecipeError, match="leave the adapter out"):
+        backbone.attach(NoAdapter())
+    with pytest.raises(RecipeError, match="no linear layers to adapt"):
+        backbone.projections(0)

@@ -1,0 +1,183 @@
+"""Every verb as a user types it: exit codes, one sentence, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from queryseg.cli.main import VERBS, main
+from queryseg.objectives import SetCriterion
+
+DATA = """
+layout: folders
+root: .
+classes: [road, building, sky, car]
+label_map: {preset: identity, ignore: [255]}
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three pictures of 40×48 in four flat colours; their labels say which."""
+    draw = np.random.default_rng(0)
+    colors = np.array([[90, 90, 90], [150, 60, 40], [120, 180, 250], [20, 20, 160]], np.uint8)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name in "abc":
+        labels = draw.integers(0, 4, (5, 6), np.uint8).repeat(8, 0).repeat(8, 1)
+        Image.fromarray(colors[labels]).save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray(labels).save(tmp_path / "labels" / f"{name}.png")
+    path = tmp_path / "data.yaml"
+    path.write_text(DATA)
+    return path
+
+
+@pytest.fixture
+def settings(data: Path, recipe_path: Path) -> list[str]:
+    """A training command line of seconds."""
+    return [
+        "train", str(recipe_path), "--data.crop", "[32, 32]", "--data.short_sides", "[40]", "--data.num_workers", "0",
+        "--training.steps", "3", "--training.batch_size", "2", "--accelerator", "cpu",
+    ]  # fmt: skip
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence of a command line that is refused."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("queryseg: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_train_evaluate_predict(settings, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main([*settings, "--out", str(run), "--json", str(tmp_path / "train.json")]) == 0
+    assert json.loads((tmp_path / "train.json").read_text())["steps"] == 3
+    assert {"recipe.yaml", "model.safetensors", "last.ckpt", "metrics.csv"} <= {p.name for p in run.iterdir()}
+
+    table, report = tmp_path / "table.json", tmp_path / "report.html"
+    sources = [f"home={data}", f"away={data}"]
+    arguments = ["evaluate", str(run), "--data", *sources, "--json", str(table), "--html", str(report), "--workers", "0"]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    content = json.loads(table.read_text())
+    assert content["data"]["home"]["mean_iou"] == content["data"]["away"]["mean_iou"]
+    assert "native size, whole image" in content["protocol"]
+    assert "away" in report.read_text()
+    assert main([*arguments, "--window", "32", "--stride", "20", "--device", "cpu"]) == 0
+    assert "windows 32/20" in json.loads(table.read_text())["protocol"]
+
+    out = tmp_path / "predictions"
+    assert main(["predict", str(run), str(tmp_path / "images"), "--out", str(out), "--device", "cpu"]) == 0
+    labels = np.asarray(Image.open(out / "b_labels.png"))
+    assert labels.shape == (40, 48)
+    assert labels.max() < 4
+    assert Image.open(out / "b_overlay.png").size == (48, 40)
+
+    import queryseg
+
+    result = queryseg.load(run, device="cpu").predict(tmp_path / "images" / "b.png")
+    assert np.array_equal(result.labels, labels)
+
+
+def test_training_again_into_a_run_is_refused_and_resume_needs_one(settings, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert "resume" in fails([*settings, "--out", str(run), "--resume"], capsys)
+    assert main([*settings, "--out", str(run)]) == 0
+    before = (run / "last.ckpt").read_bytes()
+    assert "--resume" in fails([*settings, "--out", str(run)], capsys)
+    assert "steps" in fails([*settings, "--training.steps", "4", "--out", str(run), "--resume"], capsys)
+    assert (run / "last.ckpt").read_bytes() == before
+
+
+def test_a_loaded_checkpoint_of_another_recipe_is_refused(settings, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main([*settings, "--out", str(run)]) == 0
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace("num_queries: 6", "num_queries: 7"))
+    assert "queries.content" in fails(["predict", str(run), str(tmp_path / "images"), "--out", str(tmp_path)], capsys)
+    (run / "recipe.yaml").write_text(recipe.replace("queryseg.readouts.Mixture", "os.system"))
+    sentence = fails(["predict", str(run), str(tmp_path / "images"), "--out", str(tmp_path)], capsys)
+    assert "--allow-code os" in sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["train"], "required"),
+        (["train", "nothing.yaml", "--out", "run"], "There is no recipe nothing.yaml"),
+        (["evaluate", "nothing", "--data", "a=b.yaml"], "There is no data file"),
+        (["predict", "nothing", "nowhere.png", "--out", "out"], "nowhere.png"),
+        (["predict", "nothing", "nowhere.png", "--ouput", "out"], "--out"),
+        (["data", "check", "nothing.yaml"], "There is no data file"),
+        (["data", "generate", "--out", "x", "--domain", "frog"], "fog"),
+        (["data", "generate", "--out", "x", "--num-images", "0"], "at least 1"),
+        (["list", "seam"], "There is no seam 'seam'"),
+    ],
+)
+def test_wrong_command_lines_are_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in fails(arguments, capsys)
+
+
+def test_broken_data_is_one_sentence(settings, data, tmp_path, capsys):
+    image = tmp_path / "images" / "b.png"
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 2])
+    assert "b.png" in fails([*settings, "--out", str(tmp_path / "run")], capsys)
+    assert "b.png" in fails([*settings, "--data.num_workers", "1", "--out", str(tmp_path / "other")], capsys)
+    assert main(["data", "check", str(data), "--workers", "0"]) == 1
+    image.unlink()
+    assert "label" in fails([*settings, "--out", str(tmp_path / "third")], capsys)
+    image.write_bytes(content)
+    Image.fromarray(np.full((40, 48), 9, np.uint8)).save(tmp_path / "labels" / "b.png")
+    assert "9" in fails([*settings, "--out", str(tmp_path / "fourth")], capsys)
+    Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(tmp_path / "labels" / "b.png")
+    assert "RGB" in fails([*settings, "--out", str(tmp_path / "fifth")], capsys)
+
+
+def test_an_output_folder_that_cannot_be_written(settings, tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert "--out" in fails([*settings, "--out", str(blocked / "run")], capsys)
+
+
+def test_data_generate_check_show(tmp_path, capsys):
+    out = tmp_path / "streets"
+    generate = ["data", "generate", "--out", str(out), "--domain", "fog", "--num-images", "2", "--size", "64", "128"]
+    assert main([*generate, "--split", "val", "--workers", "0"]) == 0
+    data_file = str(out / "val_fog.yaml")
+    assert main(["data", "check", data_file, "--workers", "0", "--json", str(tmp_path / "check.json")]) == 0
+    assert json.loads((tmp_path / "check.json").read_text())["num_usable"] == 2
+    assert main(["data", "show", data_file, "--out", str(tmp_path / "sheet.png")]) == 0
+    assert Image.open(tmp_path / "sheet.png").width > 600
+
+
+def test_help_names_every_verb(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(verb in printed for verb in VERBS)
+    assert main(["--version"]) == 0
+
+
+def test_list_names_every_part(tmp_path, capsys):
+    assert main(["list", "--json", str(tmp_path / "list.json")]) == 0
+    listing = json.loads((tmp_path / "list.json").read_text())
+    assert [p["class_path"].rpartition(".")[2] for p in listing["backbones"]] == [
+        "PlainViT", "PyramidBackbone", "RotaryViT", "SamViT",
+    ]  # fmt: skip
+    assert all(part["summary"].endswith((".", ":")) or part["summary"] for parts in listing.values() for part in parts)
+
+
+def test_nan_stops_the_run_and_names_the_batch(settings, tmp_path, capsys, monkeypatch):
+    real = SetCriterion.losses
+    monkeypatch.setattr(SetCriterion, "losses", lambda *a: {k: v * float("nan") for k, v in real(*a).items()})
+    sentence = fails([*settings, "--out", str(tmp_path / "run")], capsys)
+    assert "step" in sentence
+    assert any("fail" in p.name for p in (tmp_path / "run").iterdir())

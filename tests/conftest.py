@@ -1,0 +1,72 @@
+"""Tiny models that every test may build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from queryseg.backbones import PlainViT
+from queryseg.decoders import QueryInjection
+from queryseg.pixel_decoders import Identity
+from queryseg.queries import LearnableQueries
+from queryseg.readouts import Mixture
+from queryseg.segmenter import Parts, Segmenter, build_segmenter
+
+NAMES = ("road", "building", "sky", "car")
+TINY_VIT: dict[str, Any] = {"embed_dim": 32, "depth": 3, "num_heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny_qprompt() -> Callable[..., Segmenter]:
+    """Builds a QPrompt of about 60,000 parameters; keyword arguments go to the backbone."""
+
+    def build(**backbone: Any) -> Segmenter:
+        arguments = {"patch_size": 16, "image_size": 32, "options": TINY_VIT, **backbone}
+        parts = Parts(
+            PlainViT("vit_tiny_patch16_224", **arguments),
+            Identity,
+            partial(LearnableQueries, num_queries=6, std=1.0),
+            QueryInjection,
+            Mixture,
+        )
+        return build_segmenter(NAMES, parts)
+
+    return build
+
+
+TINY_RECIPE = """
+classes: [road, building, sky, car]
+model:
+  backbone:
+    class_path: queryseg.backbones.PlainViT
+    init_args:
+      name: vit_tiny_patch16_224
+      patch_size: 16
+      image_size: 32
+      options: {embed_dim: 32, depth: 3, num_heads: 2}
+  pixel_decoder: queryseg.pixel_decoders.Identity
+  queries: {class_path: queryseg.queries.LearnableQueries, init_args: {num_queries: 6}}
+  decoder: queryseg.decoders.QueryInjection
+  readout: queryseg.readouts.Mixture
+objectives:
+  criterion: {class_path: queryseg.objectives.SetCriterion, init_args: {num_points: 64}}
+data:
+  train: data.yaml
+"""
+
+
+@pytest.fixture
+def recipe_path(tmp_path: Any) -> Any:
+    """A recipe of a tiny QPrompt, without its data file."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TINY_RECIPE)
+    return path

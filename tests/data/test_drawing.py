@@ -1,0 +1,22 @@
+import numpy as np
+import torch
+
+from queryseg.data.class_table import CITYSCAPES
+from queryseg.data.drawing import colorize, overlay
+
+
+def test_colorize() -> None:
+    label_map = torch.tensor([[0, 13, 255]], dtype=torch.uint8)
+    expected = [[[128, 64, 128], [0, 0, 142], [0, 0, 0]]]
+    assert colorize(label_map, CITYSCAPES).tolist() == expected
+    assert colorize(label_map.numpy().astype(np.int64), CITYSCAPES).tolist() == expected
+    assert colorize(label_map.long(), CITYSCAPES).dtype == np.uint8
+
+
+def test_overlay() -> None:
+    image = torch.tensor([[[100, 100]], [[0, 0]], [[200, 200]]], dtype=torch.uint8)
+    label_map = torch.tensor([[0, 255]], dtype=torch.uint8)
+    assert overlay(image, label_map, CITYSCAPES).tolist() == [[[114, 32, 164], [100, 0, 200]]]
+    pixels = image.permute(1, 2, 0).numpy()
+    assert (overlay(pixels, label_map, CITYSCAPES, alpha=0) == pixels).all()
+    assert overlay(pixels, label_map, CITYSCAPES, alpha=1).tolist() == [[[128, 64, 128], [100, 0, 200]]]

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import queryseg
+from queryseg.data.protocol import Protocol
+from queryseg.errors import InputError, QuerysegError
+from queryseg.inference import predictor as predictor_module
+from queryseg.inference.predictor import Predictor, find_device
+from queryseg.inference.run_folder import LoadedRun
+
+
+@pytest.fixture
+def predictor(model, classes):
+    return Predictor(model, classes, device="cpu")
+
+
+@pytest.fixture
+def picture(image):
+    return image.permute(1, 2, 0).numpy()
+
+
+def test_a_segmentation_has_the_image_s_size(predictor, picture, classes, engine, image):
+    result = predictor.predict(picture)
+    with torch.no_grad():
+        assert np.array_equal(result.labels, engine(image[None])[0].numpy())
+    assert np.array_equal(result.image, picture)
+    assert result.classes is classes
+    assert result.scores is None
+    assert len(np.unique(result.labels)) > 1, "the model must say something for this test to mean anything"
+
+
+@pytest.mark.parametrize("protocol", [None, Protocol(short_side=24), Protocol(window=32, stride=16)], ids=str)
+def test_scores_on_request_agree_with_labels(model, classes, picture, protocol):
+    predictor = Predictor(model, classes, protocol, device="cpu")
+    result = predictor.predict(picture, scores=True)
+    assert result.scores.shape == (4, 40, 72)
+    assert result.scores.dtype == np.float32
+    assert np.array_equal(result.scores.argmax(0), result.labels)
+    assert np.array_equal(result.labels, predictor.predict(picture).labels)
+
+
+def test_many_files_in_order(predictor, picture, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.roll(picture, 9 * i, 1)).save(path)
+    found = list(predictor.predict_many(iter(paths)))
+    assert len(found) == 4
+    for path, result in zip(paths, found, strict=True):
+        assert np.array_equal(result.labels, predictor.predict(path).labels)
+    assert list(predictor.predict_many([])) == []
+
+
+def test_a_damaged_file_among_many_is_named_in_its_turn(predictor, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    results = predictor.predict_many([tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "good.png"])
+    assert next(results).labels.shape == (40, 72)
+    with pytest.raises(InputError, match=r"bad\.png"):
+        next(results)
+
+
+def test_half_precision_says_nearly_the_same(model, classes, picture):
+    full = Predictor(model, classes, device="cpu").predict(picture, scores=True)
+    half = Predictor(model, classes, device="cpu", precision="bf16-mixed").predict(picture, scores=True)
+    assert not np.array_equal(half.scores, full.scores), "autocast was not on"
+    assert (half.labels == full.labels).mean() > 0.9
+
+
+def test_a_model_can_learn_after_it_predicted(model, classes, picture, image):
+    Predictor(model, classes, device="cpu").predict(picture)
+    model.train()
+    output = model(model.normalise(image[None]))
+    output.final.mask_logits.sum().backward()
+    assert all(p.grad is not None for p in model.queries.parameters())
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "toaster"])
+def test_devices_that_are_not_there(name):
+    with pytest.raises(InputError, match=f"Device '{name}' cannot be used here") as caught:
+        find_device(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_precision(model, classes):
+    with pytest.raises(InputError, match="no precision 'fp8'"):
+        Predictor(model, classes, device="cpu", precision="fp8")
+
+
+def test_load_takes_the_protocol_that_the_run_was_validated_with(model, classes, picture, tmp_path, monkeypatch):
+    recipe = {"data": {"protocol": {"short_side": 24, "window": None, "stride": 341}}}
+    given = []
+
+    def read_model(folder, allow):
+        given.append((folder, allow))
+        return LoadedRun(model, classes, recipe, tmp_path)
+
+    monkeypatch.setattr(predictor_module, "read_model", read_model)
+    predictor = queryseg.load(tmp_path, allow=["mine"], device="cpu")
+    assert given == [(tmp_path, ["mine"])]
+    assert predictor.protocol == Protocol(short_side=24)
+    assert predictor.predict(picture).labels.shape == (40, 72)
+    assert queryseg.load(tmp_path, device="cpu", protocol=Protocol()).protocol == Protocol()
+    recipe.clear()
+    assert queryseg.load(tmp_path, device="cpu").protocol == Protocol()
+
+
+def test_load_of_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(QuerysegError, match="There is no run"):
+        queryseg.load(tmp_path / "nothing", device="cpu")

@@ -1,0 +1,156 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queryseg.data.protocol import Protocol
+from queryseg.inference import windows
+from queryseg.inference.windows import (
+    protocol_labels,
+    protocol_scores,
+    show,
+    shown_size,
+    sliding_scores,
+    window_boxes,
+)
+
+grids = st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 30)).flatmap(
+    lambda sizes: st.tuples(st.just(sizes[0]), st.just(sizes[1]), st.just(sizes[2]), st.integers(1, sizes[2]))
+)
+
+
+@given(grids)
+def test_windows_cover_every_pixel_and_have_one_size(grid):
+    height, width, window, stride = grid
+    covered = torch.zeros(height, width)
+    for top, left, bottom, right in window_boxes(height, width, window, stride):
+        assert (bottom - top, right - left) == (min(window, height), min(window, width))
+        assert top >= 0
+        assert left >= 0
+        covered[top:bottom, left:right] += 1
+    assert covered.min() >= 1
+
+
+@given(grids)
+def test_windows_are_those_of_the_field(grid):
+    """mmsegmentation's formula, written out."""
+    height, width, window, stride = grid
+    boxes = []
+    for row in range(max(height - window + stride - 1, 0) // stride + 1):
+        for column in range(max(width - window + stride - 1, 0) // stride + 1):
+            bottom, right = min(row * stride + window, height), min(column * stride + window, width)
+            boxes.append((max(bottom - window, 0), max(right - window, 0), bottom, right))
+    assert window_boxes(*grid) == boxes
+
+
+@pytest.mark.parametrize(("size", "number"), [((512, 1024), 3), ((1024, 2048), 18), ((720, 1280), 8), ((540, 960), 6)])
+def test_numbers_of_windows_that_papers_report(size, number):
+    assert len(window_boxes(*size, 512, 341)) == number
+
+
+class Constant:
+    """An engine whose scores are the same everywhere."""
+
+    def __init__(self, values):
+        self.values = torch.tensor(values)
+
+    def scores(self, images):
+        batch, _, height, width = images.shape
+        return self.values[None, :, None, None].expand(batch, -1, height, width)
+
+
+class Pixelwise:
+    """An engine that sees one pixel at a time, so that windows cannot change what it says."""
+
+    def scores(self, images):
+        return torch.cat([images.float(), 255 - images[:, :1].float()], 1)
+
+
+@given(grids, st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=4))
+def test_averages_of_constant_scores_are_constant(grid, values):
+    height, width, window, stride = grid
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    scores = sliding_scores(Constant(values), image, window, stride)
+    expected = torch.tensor(values)[:, None, None].expand(-1, height, width)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)  # up to 900 float32 additions
+
+
+@given(grids, st.integers(1, 2000))
+def test_scores_land_where_their_pixels_are_however_windows_are_batched(grid, pixels):
+    height, width, window, stride = grid
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "PIXELS_PER_PASS", pixels)
+        scores = sliding_scores(Pixelwise(), image, window, stride)
+    torch.testing.assert_close(scores, Pixelwise().scores(image[None])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_overlapping_scores_are_averaged(engine, image):
+    with torch.no_grad():
+        left, right = engine.scores(image[None, :, :, :48])[0], engine.scores(image[None, :, :, 24:])[0]
+        found = sliding_scores(engine, image, 48, 24)
+    torch.testing.assert_close(found[..., :24], left[..., :24])
+    torch.testing.assert_close(found[..., 24:48], (left[..., 24:] + right[..., :24]) / 2)
+    torch.testing.assert_close(found[..., 48:], right[..., 24:])
+
+
+def test_one_window_is_the_whole_image(engine, image):
+    with torch.no_grad():
+        whole = protocol_scores(engine, image, Protocol())
+        window = protocol_scores(engine, image, Protocol(window=80, stride=80))
+    assert torch.equal(whole, window)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 1024))
+def test_shown_size_keeps_the_ratio_and_has_the_short_side(height, width, short_side):
+    shown = shown_size((height, width), Protocol(short_side=short_side))
+    assert min(shown) == short_side
+    scale = short_side / min(height, width)
+    assert abs(shown[0] - height * scale) <= 0.5
+    assert abs(shown[1] - width * scale) <= 0.5
+
+
+def test_an_image_of_the_right_size_is_not_resampled(image):
+    assert show(image, Protocol(short_side=40)) is image
+    assert show(image, Protocol(short_side=20)).shape == (3, 20, 36)
+
+
+PROTOCOLS = [Protocol(), Protocol(short_side=32), Protocol(short_side=56), Protocol(None, 32, 20), Protocol(24, 24, 16)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
+@pytest.mark.parametrize("size", [None, (40, 72), (57, 101), (20, 36)])
+def test_labels_are_the_likeliest_classes_at_the_label_s_size(engine, image, protocol, size):
+    with torch.no_grad():
+        labels, scores = protocol_labels(engine, image, protocol, size), protocol_scores(engine, image, protocol, size)
+    assert labels.dtype == torch.uint8
+    assert labels.shape == scores.shape[1:] == (size or (40, 72))
+    assert torch.equal(labels, scores.argmax(0).byte())
+
+
+def test_labels_at_native_size_are_the_engine_s_own(engine, image):
+    with torch.no_grad():
+        assert torch.equal(protocol_labels(engine, image, Protocol()), engine(image[None])[0])
+
+
+def test_scores_of_a_whole_image_are_enlarged_once(engine, image):
+    """Straight from the masks' grid: resizing twice would blur."""
+    shown = show(image, Protocol(short_side=20))
+    with torch.no_grad():
+        prediction = engine.model(engine.model.normalise(shown[None])).final
+        found = protocol_scores(engine, image, Protocol(short_side=20))
+    grid = torch.einsum("bqk,bqhw->bkhw", prediction.class_scores, prediction.mask_logits.sigmoid())
+    canvas = engine.model.canvas(20, 36)  # (24, 40), of which the image is the upper left; the label is twice as large
+    once = F.interpolate(grid, size=(2 * canvas[0], 2 * canvas[1]), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(found, once[0, :, :40, :72])
+
+
+def test_padding_does_not_shift_enlarged_scores(engine):
+    """The canvas is stretched with the image, so that a border in the image stays where it is."""
+    image = torch.zeros(3, 36, 68, dtype=torch.uint8)
+    image[..., 34:] = 255
+    with torch.no_grad():
+        small = protocol_scores(engine, image, Protocol())
+        large = protocol_scores(engine, image, Protocol(), size=(108, 204))
+    torch.testing.assert_close(F.avg_pool2d(large, 3)[:, 3:-3, 3:-3], small[:, 3:-3, 3:-3], atol=0.02, rtol=0)

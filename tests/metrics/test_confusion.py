@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from queryseg.errors import InputError
+from queryseg.metrics import confusion_matrix, iou, margins, mean_iou, pixel_accuracy, precision, recall
+
+K = 4
+
+
+def pairs():
+    def maps(shape):
+        label = arrays(np.uint8, shape, elements=st.sampled_from([*range(K), 255]))
+        return st.tuples(arrays(np.uint8, shape, elements=st.integers(0, K - 1)), label)
+
+    return st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(maps)
+
+
+def tensors(pair):
+    return torch.from_numpy(pair[0]), torch.from_numpy(pair[1])
+
+
+@given(pairs())
+def test_counts_equal_a_naive_loop(pair):
+    naive = torch.zeros(K, K, dtype=torch.int64)
+    for predicted, label in zip(pair[0].flat, pair[1].flat, strict=True):
+        if label != 255:
+            naive[int(label), int(predicted)] += 1
+    assert torch.equal(confusion_matrix(*tensors(pair), K), naive)
+
+
+@given(pairs())
+def test_scores_equal_their_definitions_on_sets_of_pixels(pair):
+    prediction, label = pair
+    confusion = confusion_matrix(*tensors(pair), K)
+    valid = label != 255
+    ious = []
+    for k in range(K):
+        found, wanted = (prediction == k) & valid, label == k
+        both, either = (found & wanted).sum(), (found | wanted).sum()
+        for score, part, whole in ((iou, both, either), (recall, both, wanted.sum()), (precision, both, found.sum())):
+            value = float(score(confusion)[k])
+            assert math.isnan(value) if whole == 0 else value == pytest.approx(part / whole)
+        if either:
+            ious.append(both / either)
+    if valid.any():
+        assert float(mean_iou(confusion)) == pytest.approx(np.mean(ious))
+        assert float(pixel_accuracy(confusion)) == pytest.approx((prediction == label)[valid].mean())
+    else:
+        assert math.isnan(float(pixel_accuracy(confusion)))
+        assert math.isnan(float(mean_iou(confusion)))
+
+
+@given(pairs(), pairs())
+def test_scores_are_pooled(first, second):
+    together = [torch.cat([a.flatten(), b.flatten()]) for a, b in zip(tensors(first), tensors(second), strict=True)]
+    summed = confusion_matrix(*tensors(first), K) + confusion_matrix(*tensors(second), K)
+    assert torch.equal(confusion_matrix(*together, K), summed)
+
+
+def test_a_class_that_is_predicted_but_never_labelled_counts_as_zero():
+    confusion = torch.tensor([[3, 1, 0], [0, 0, 0], [0, 0, 0]])
+    assert iou(confusion)[:2].tolist() == [0.75, 0.0]
+    assert iou(confusion)[2].isnan()
+    assert float(mean_iou(confusion)) == 0.375
+
+
+def test_leading_dimensions_are_kept():
+    confusion = torch.randint(0, 9, (5, K, K), generator=torch.Generator().manual_seed(0))
+    assert iou(confusion).shape == (5, K)
+    assert mean_iou(confusion)[3] == mean_iou(confusion[3])
+    assert margins(confusion)[1][2].tolist() == confusion[2].sum(1).tolist()
+
+
+def test_the_largest_class_table_fits():
+    label = torch.tensor([[253, 0, 255]], dtype=torch.uint8)
+    prediction = torch.tensor([[253, 253, 7]], dtype=torch.uint8)
+    confusion = confusion_matrix(prediction, label, 254)
+    assert confusion.sum() == 2
+    assert confusion[253, 253] == confusion[0, 253] == 1
+
+
+def test_labels_without_class_are_refused():
+    label = torch.tensor([[0, 6]], dtype=torch.uint8)
+    with pytest.raises(InputError, match="holds 6, but there are 4 classes"):
+        confusion_matrix(torch.zeros_like(label), label, K)
+
+
+def test_different_sizes_are_refused():
+    with pytest.raises(InputError, match=r"\(2, 3\) but the label map \(3, 2\)"):
+        confusion_matrix(torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(3, 2, dtype=torch.uint8), K)
