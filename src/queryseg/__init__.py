@@ -1,8 +1,8 @@
 """Query-based image segmentation that keeps working outside its training domain, in real time.
 
-    model = queryseg.load("runs/streets")
-    result = model.predict("frame.jpg")
-    result.labels, result.overlay(), result.save("labels.png")
+model = queryseg.load("runs/streets")
+result = model.predict("frame.jpg")
+result.labels, result.overlay(), result.save("labels.png")
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, R
 
 
 class Part(nn.Module, ABC):
-    """Anything a recipe names. `provides` and `requires` name capabilities (see `CAPABILITIES`), may be set per instance,
-    and are compared when the model is built.
+    """Anything a recipe names. `provides` and `requires` name capabilities (see `CAPABILITIES`), may be set per
+    instance, and are compared when the model is built.
 
     ABC, because nn.Module alone does not enforce abstract methods.
     """
@@ -31,7 +31,8 @@ class Part(nn.Module, ABC):
     requires: frozenset[str] = frozenset()
 
     def schedule(self, progress: float) -> None:
-        """Called before every training step with progress in [0, 1]; replaces hidden step counters (EoMT's annealing)."""
+        """Called before every training step with progress in [0, 1]; replaces hidden step counters (EoMT's
+        annealing)."""
 
     def undecayed(self) -> frozenset[str]:
         """Names, relative to this part, of tables that weight decay must not shrink (queries, positions, class tokens).
@@ -85,7 +86,8 @@ class Backbone(Part):
 
     @abstractmethod
     def block(self, index: int, trunk: Trunk, blocked: Tensor | None) -> Tensor:
-        """Run one block, return all tokens. blocked (B, extra, h, w) bool: patches that each extra token must not see."""
+        """Run one block, return all tokens. blocked (B, extra, h, w) bool: patches that each extra token must not
+        see."""
 
     @abstractmethod
     def finish(self, trunk: Trunk) -> Trunk:
@@ -105,7 +107,8 @@ class Backbone(Part):
         return height, width
 
     def projections(self, index: int) -> Sequence[tuple[nn.Linear, int]]:
-        """Linear layers of one block's attention and MLP, with the number of matrices stacked in each (3: fused qkv)."""
+        """Linear layers of one block's attention and MLP, with the number of matrices stacked in each (3: fused
+        qkv)."""
         raise RecipeError(f"{type(self).__name__} has no linear layers to adapt; use a vision transformer.")
 
     def joint(self, trunk: Trunk) -> Joint | None:
@@ -180,7 +183,8 @@ class PixelDecoder(Part):
 
 
 class Heads(Part):
-    """What a query says: class, mask, box. Belongs to the decoder, is read by sources that rank pixels with it (SimCIS).
+    """What a query says: class, mask, box. Belongs to the decoder, is read by sources that rank pixels with it
+    (SimCIS).
 
     Provides "no_object" (softmax over K+1) or "sigmoid_classes" (K independent), and "boxes" if it predicts them.
     """
@@ -317,7 +321,8 @@ class Objective(Part):
         return queries, targets
 
     def losses(self, output: Output, targets: list[Target], step: Step) -> dict[str, Tensor]:
-        """Unweighted scalars; keys are a subset of `weights`. With gradient accumulation, called once per micro-batch."""
+        """Unweighted scalars; keys are a subset of `weights`. With gradient accumulation, called once per
+        micro-batch."""
         return {}
 
     def after_step(self, step: Step) -> None:

@@ -27,8 +27,8 @@ class DataSettings:
     """Where images come from and how training images are varied.
 
     root                   folder that relative paths inside inline data settings start from; None: the current one
-    train, validate        data files; validate maps a name to each (first one: the figure of the progress bar). Validation
-                           never chooses a checkpoint: the last one is the result.
+    train, validate        data files; validate maps a name to each (first one: the figure of the progress bar).
+                           Validation never chooses a checkpoint: the last one is the result.
     crop                   (height, width) of training images
     short_sides            the short side is drawn from these before cropping
     max_long_side          after resizing
@@ -46,7 +46,9 @@ class DataSettings:
     root: str | None = None
     validate: dict[str, DataSource] = field(default_factory=dict)
     crop: tuple[int, int] = (512, 512)
-    short_sides: list[int] = field(default_factory=lambda: [256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024])
+    short_sides: list[int] = field(
+        default_factory=lambda: [256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024]
+    )
     max_long_side: int = 2048
     max_category_share: float = 0.75
     flip: float = 0.5

@@ -1,7 +1,8 @@
 """Reads a recipe: YAML → checked → `Recipe`.
 
-A recipe is a function signature (`recipe.py`, and those of the parts it names); jsonargparse compares types and builds. What
-is misspelt, unknown or not allowed is found before, to say it in one sentence and before anything is imported.
+A recipe is a function signature (`recipe.py`, and those of the parts it names); jsonargparse compares types and
+builds. What is misspelt, unknown or not allowed is found before, to say it in one sentence and before anything is
+imported.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -41,8 +43,8 @@ class ModelRecipe:
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     """A recipe file with its overrides applied: plain values, nothing checked or built yet.
 
-    overrides: "training.steps=100" or "--training.steps", "100"; a key inside a part may leave out init_args. Data files
-    that lie beside the recipe are named from there.
+    overrides: "training.steps=100" or "--training.steps", "100"; a key inside a part may leave out init_args. Data
+    files that lie beside the recipe are named from there.
 
     Raises: RecipeError
     """
@@ -76,13 +78,14 @@ def resolve(content: Mapping[str, Any], allow: Iterable[str] | None = None) -> R
 
 
 def build(resolved: Mapping[str, Any], allow: Iterable[str] | None = None) -> Recipe:
-    """Instantiate everything a recipe names; pretrained weights are loaded here."""
+    """Instantiate everything a recipe names, from its seed; pretrained weights are loaded here."""
+    torch.manual_seed(resolved.get("seed", 0))  # the backbone draws its first weights now
     return _instantiate(Recipe, resolved, allow)  # type: ignore[no-any-return]
 
 
 def build_untrained(resolved: Mapping[str, Any], allow: Iterable[str] = ()) -> Segmenter:
-    """The model of a run's recipe without any weights (they come from the run): a loaded recipe may only name classes of
-    queryseg and of the packages in `allow`, so that a checkpoint never executes foreign code."""
+    """The model of a run's recipe without any weights (they come from the run): a loaded recipe may only name classes
+    of queryseg and of the packages in `allow`, so that a checkpoint never executes foreign code."""
     content = {key: resolved[key] for key in ("classes", "model") if key in resolved}
     backbone = dict(content.get("model", {}).get("backbone", {}))
     backbone["init_args"] = {**(backbone.get("init_args") or {}), "pretrained": False}
@@ -122,7 +125,8 @@ def _one_sentence(message: str) -> str:
     key = lines[0].removeprefix("Parser key ").strip('":') if lines else "recipe"
     got = next((line for line in reversed(lines) if "Got value" in line), lines[-1] if lines else message)
     expected, _, given = got.partition("Got value: ")
-    return f"recipe.{key}: {expected.strip()} Given is {given.partition(' Got value: ')[0].removesuffix('.') or 'another'}."
+    given = given.partition(" Got value: ")[0].removesuffix(".")
+    return f"recipe.{key}: {expected.strip()}" + (f" Given is {given}." if given else "")
 
 
 # ───────────────────────────── checking ─────────────────────────────
@@ -171,7 +175,7 @@ def _check_value(hint: Any, value: Any, where: str, allowed: set[str] | None) ->
 
 def _check_part(seam: Any, value: Any, where: str, allowed: set[str] | None) -> None:
     """value: "package.module.Class" or {class_path, init_args}."""
-    spec = {"class_path": value} if isinstance(value, str) else value
+    spec: Any = {"class_path": value} if isinstance(value, str) else value
     if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
         raise RecipeError(f"{where} needs a class, e.g. class_path: queryseg.…; given is {value!r}.")
     _check_names(spec, ("class_path", "init_args"), (), where, ": a part")
@@ -193,8 +197,9 @@ def options_of(part: type) -> dict[str, inspect.Parameter]:
     for owner in part.__mro__:
         if "__init__" not in vars(owner):
             continue
-        hints = typing.get_type_hints(owner.__init__)
-        parameters = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        made_by = vars(owner)["__init__"]
+        hints = typing.get_type_hints(made_by)
+        parameters = list(inspect.signature(made_by).parameters.values())[1:]
         for parameter in parameters:
             named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             if named and hints.get(parameter.name) is not Dims:
@@ -213,8 +218,8 @@ def find_class(path: str, where: str, allowed: set[str] | None = None) -> type:
     package = path.partition(".")[0]
     if allowed is not None and package not in allowed:
         raise RecipeError(
-            f"{where} names {path}, which is code outside queryseg; if you trust it, opt in with --allow-code {package} "
-            f"(in Python: allow=['{package}'])."
+            f"{where} names {path}, which is code outside queryseg; if you trust it, opt in with "
+            f"--allow-code {package} (in Python: allow=['{package}'])."
         )
     try:
         module = importlib.import_module(module_name)

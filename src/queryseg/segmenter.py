@@ -35,7 +35,11 @@ class Segmenter(nn.Module):
     if TYPE_CHECKING:
 
         def __call__(
-            self, images: Tensor, prepare: Prepare | None = None, trunk: Trunk | None = None, like: Queries | None = None
+            self,
+            images: Tensor,
+            prepare: Prepare | None = None,
+            trunk: Trunk | None = None,
+            like: Queries | None = None,
         ) -> Output: ...
 
     def __init__(
@@ -60,8 +64,8 @@ class Segmenter(nn.Module):
         return self.backbone.canvas(height, width)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 RGB → float, zero mean and unit variance as the backbone expects, padded to the canvas with
-        zeros at the bottom and right."""
+        """(B, 3, H, W) uint8 RGB → float, zero mean and unit variance as the backbone expects, padded to the canvas
+        with zeros at the bottom and right."""
         images = (images.to(self.mean.dtype) - self.mean) / self.std
         height, width = images.shape[-2:]
         canvas = self.canvas(height, width)

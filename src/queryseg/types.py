@@ -34,8 +34,8 @@ class Sample:
 class Target:
     """What one training image should become: one segment per class present (semantic) or per instance (panoptic).
 
-    labels (M,) int64, masks (M, H, W) bool, label_map (H, W) int64 with 255 = ignored. Not frozen, because Lightning moves
-    batches to a device by writing into dataclasses.
+    labels (M,) int64, masks (M, H, W) bool, label_map (H, W) int64 with 255 = ignored. Not frozen, because Lightning
+    moves batches to a device by writing into dataclasses.
     """
 
     labels: Tensor
@@ -47,7 +47,7 @@ class Target:
         """One segment per class present. label_map (H, W), any integer type; labels: the classes present, if known."""
         label_map = label_map.long()
         if labels is None:
-            labels = label_map.unique()
+            labels = torch.unique(label_map)
             labels = labels[labels != IGNORE]
         return cls(labels, label_map == labels[:, None, None], label_map)
 
@@ -107,7 +107,8 @@ class Trunk:
     @property
     def patches(self) -> Tensor:
         """(B, h, w, C)"""
-        return self.tokens[:, self.extra + self.prefix :].unflatten(1, self.grid)
+        patches = self.tokens[:, self.extra + self.prefix :]
+        return patches.view(patches.shape[0], *self.grid, patches.shape[2])
 
     def with_patches(self, patches: Tensor) -> Trunk:
         """The same trunk with other patch tokens (B, h, w, C)."""
@@ -157,7 +158,8 @@ class Features:
 
 @dataclass(frozen=True)
 class Queries:
-    """content (B, Q, D); position (B, Q, D) or None; boxes (B, Q, 4) logits of the reference box (cx, cy, w, h) or None.
+    """content (B, Q, D); position (B, Q, D) or None; boxes (B, Q, 4) logits of the reference box (cx, cy, w, h) or
+    None.
 
     The last `num_isolated` rows never attend and are never attended to: feed-forward layers and heads only.
     """

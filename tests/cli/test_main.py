@@ -63,7 +63,18 @@ def test_train_evaluate_predict(settings, data, tmp_path, capsys):
 
     table, report = tmp_path / "table.json", tmp_path / "report.html"
     sources = [f"home={data}", f"away={data}"]
-    arguments = ["evaluate", str(run), "--data", *sources, "--json", str(table), "--html", str(report), "--workers", "0"]
+    arguments = [
+        "evaluate",
+        str(run),
+        "--data",
+        *sources,
+        "--json",
+        str(table),
+        "--html",
+        str(report),
+        "--workers",
+        "0",
+    ]
     assert main([*arguments, "--device", "cpu"]) == 0
     content = json.loads(table.read_text())
     assert content["data"]["home"]["mean_iou"] == content["data"]["away"]["mean_iou"]

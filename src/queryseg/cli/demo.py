@@ -1,5 +1,5 @@
-"""The whole path in minutes: generate streets, train a small QPrompt from scratch on clear days, evaluate it on fog, night,
-rain, snow and another city, write a report with pictures."""
+"""The whole path in minutes: generate streets, train a small QPrompt from scratch on clear days, evaluate it on fog,
+night, rain, snow and another city, write a report with pictures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
             domains,
             Protocol(),
             facts=RunFacts.of(loaded.model, loaded.folder, loaded.recipe),
-            sources={domain: f"generated streets, seed {TEST_SEED}" for domain in DOMAINS},
+            sources=dict.fromkeys(DOMAINS, f"generated streets, seed {TEST_SEED}"),
             num_examples=3,
             progress=progress,
         )

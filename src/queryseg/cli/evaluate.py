@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default auto)")
     parser.add_argument("--workers", type=int, default=2, help="reading processes (default 2)")
     parser.add_argument("--num-examples", type=int, default=4, metavar="N", help="pictures per data set in the report")
-    parser.add_argument("--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts")
+    parser.add_argument(
+        "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
 

@@ -79,7 +79,9 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"[bold]{seam}[/bold]")
         for part in parts:
             settings = ", ".join(n if d is None else f"{n}={d}" for n, d in part["options"].items())
-            console.print(f"  [green]{part['class_path']}[/green]\n    {part['summary']}\n    ({settings})", soft_wrap=True)
+            console.print(
+                f"  [green]{part['class_path']}[/green]\n    {part['summary']}\n    ({settings})", soft_wrap=True
+            )
     if options.json:
         options.json.write_text(json.dumps(listing, indent=1))
     return 0

@@ -33,7 +33,9 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"The folder {path} cannot be written ({error.strerror}); choose another with --out.") from None
+        raise InputError(
+            f"The folder {path} cannot be written ({error.strerror}); choose another with --out."
+        ) from None
     return path
 
 

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="an image, a folder (with its subfolders) or a glob such as 'frames/*.jpg'")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default auto)")
-    parser.add_argument("--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts")
+    parser.add_argument(
+        "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="files and share of every class, for machines")
 
 
@@ -36,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
                 result.save(files[kind], kind)
             results.append({"image": str(path), "files": files, "share": result.share()})
             progress(number, len(images))
-    console.print(f"{len(images)} image(s) segmented into {out}: *_labels.png, *_color.png, *_overlay.png", soft_wrap=True)
+    console.print(
+        f"{len(images)} image(s) segmented into {out}: *_labels.png, *_color.png, *_overlay.png", soft_wrap=True
+    )
     write_json(options.json, {"classes": list(predictor.classes.names), "images": results})
     return 0

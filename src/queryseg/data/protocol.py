@@ -27,8 +27,8 @@ class Protocol:
             raise RecipeError(f"short_side is {self.short_side}, but an image side has at least 1 pixel.")
         if self.window is not None and not 0 < self.stride <= self.window:
             raise RecipeError(
-                f"Sliding windows of {self.window} pixels cannot move by {self.stride}: choose a stride between 1 and the "
-                "window, or pixels stay unseen."
+                f"Sliding windows of {self.window} pixels cannot move by {self.stride}: choose a stride between 1 and "
+                "the window, or pixels stay unseen."
             )
 
     def __str__(self) -> str:

@@ -152,12 +152,12 @@ def _matrix(table: DomainTable) -> str:
 
 
 def _charts(metrics: str | Path) -> str:
-    curves = {name: points for name, points in read_curves(metrics).items() if points}
+    curves = {name: points for name, points in read_curves(metrics).items() if len(points) > 1}
     charts = [svg_chart("loss", {"loss": curves["loss"]})] if "loss" in curves else []
     scores = {
         name.removeprefix("miou/"): [(step, 100 * score) for step, score in points]
         for name, points in curves.items()
-        if name.startswith("miou/") and len(points) > 1
+        if name.startswith("miou/")
     }
     if scores:
         charts.append(svg_chart("validation mIoU in %", scores))

@@ -1,6 +1,7 @@
 """A run on disk: recipe.yaml beside model.safetensors.
 
-`DIR` of a run holds recipe.yaml (resolved), model.safetensors, last.ckpt (to resume), metrics.csv and TensorBoard events.
+`DIR` of a run holds recipe.yaml (resolved), model.safetensors, last.ckpt (to resume), metrics.csv and TensorBoard
+events.
 Loading never executes code: safetensors, and a recipe that may only name classes of queryseg unless the caller opts in.
 """
 
@@ -50,7 +51,9 @@ def write_model(folder: Path, weights: Mapping[str, Tensor]) -> None:
         move_into_place(temporary, path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} could not be saved ({error}); free some space. The file before it is kept.") from None
+        raise CheckpointError(
+            f"{path} could not be saved ({error}); free some space. The file before it is kept."
+        ) from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -91,15 +94,15 @@ def load_weights(model: Segmenter, weights: Mapping[str, Tensor], source: str) -
     for name, value in weights.items():
         if name in own and own[name].shape != value.shape:
             raise CheckpointError(
-                f"{source} holds another architecture: {name} is {tuple(value.shape)} there, but {tuple(own[name].shape)} "
-                "in this recipe; use the recipe that it was trained with."
+                f"{source} holds another architecture: {name} is {tuple(value.shape)} there, but "
+                f"{tuple(own[name].shape)} in this recipe; use the recipe that it was trained with."
             )
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     if missing or unknown:
         first = f"it has no {min(missing)}" if missing else f"nothing here takes {min(unknown)}"
         raise CheckpointError(
-            f"{source} holds another architecture: {first} ({len(missing)} tensors missing, {len(unknown)} too many); use "
-            "the recipe that it was trained with."
+            f"{source} holds another architecture: {first} ({len(missing)} tensors missing, {len(unknown)} too many); "
+            "use the recipe that it was trained with."
         )
     model.load_state_dict(weights)
 

@@ -5,6 +5,7 @@ Shape legend: B images, C channels, h×w a grid, N rows, D width.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [width] + [hidden] * (num_layers - 1) + [out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from queryseg.types import Dims, Features
 
 
 class Identity(PixelDecoder):
-    """Hands the backbone's features on: queries that join the trunk read pixels after its last block (QPrompt, EoMT)."""
+    """Hands the backbone's features on: queries that join the trunk read pixels after its last block (QPrompt,
+    EoMT)."""
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()

@@ -24,15 +24,15 @@ def fingerprint(domain: str) -> str:
 
 
 # Pinned: a changed generator changes every published figure; rerun the scripts in benchmarks/ when these change.
-HOME_LABELS = "bb55ab219997ec5b"
-OTHER_LABELS = "d18320b013827e24"
+HOME_LABELS = "b8a210dfbcf987e6"
+OTHER_LABELS = "c4243bbb0b91bbf5"
 MEANS = {
-    "clear": (104.6, 101.2, 98.0),
-    "fog": (115.9, 121.9, 113.7),
-    "night": (94.4, 85.5, 60.1),
-    "rain": (62.1, 59.8, 58.9),
-    "snow": (168.5, 176.2, 169.6),
-    "other_city": (112.3, 93.0, 66.6),
+    "clear": (104.7, 101.4, 98.0),
+    "fog": (115.9, 122.0, 113.7),
+    "night": (94.8, 86.1, 60.3),
+    "rain": (62.2, 59.9, 59.0),
+    "snow": (168.6, 176.5, 169.7),
+    "other_city": (114.9, 93.9, 66.8),
 }
 
 

@@ -196,7 +196,7 @@ def _house(street: Street, side: int, x: float, z: float, length: float) -> None
             at, low = z + dice.uniform(0.1, 0.9) * length, dice.uniform(2.8, 4.0)
             span = _span(side, x - dice.uniform(0.9, 1.5), x)
             _block(street.barriers, span, (low, low + dice.uniform(0.8, 1.6)), (at, at + 0.15), labels.BUILDING,
-                   "plain", dice.choice((*PAINTS, GREYS[5])), shadow=False)  # fmt: skip
+                   "plain", dice.choice((*PAINTS, *GREYS[3:6])), shadow=False)  # fmt: skip
 
 
 def _tree(street: Street, target: list[Placement], x: float, z: float, height: float, shape: str | None = None) -> None:
@@ -315,7 +315,7 @@ def _kerbside(street: Street, side: int) -> None:
             palette = ((0.40, 0.34, 0.28), metal)
             street.objects.append(Placement(furniture.mast(), x + side * 0.3, 0, z, palette, (labels.POLE,)))
     for _ in range(dice.integer(1, 2)):
-        _sign(street, x + side * 0.2, dice.uniform(8, 26))
+        _sign(street, x + side * 0.2, dice.uniform(9.5, 26))
     if dice.chance(0.25):
         z = dice.uniform(7, 12)
         for n in range(5):
@@ -341,7 +341,7 @@ def _sign(street: Street, x: float, z: float) -> None:
     dice = street.dice
     if street.in_junction(z):
         return
-    kind = "board" if dice.chance(0.12) else dice.choice(furniture.SIGNS)
+    kind = "board" if dice.chance(0.07) else dice.choice(furniture.SIGNS)
     white, red, blue, yellow, black = (0.80, 0.80, 0.80), PAINTS[0], PAINTS[1], PAINTS[5], PAINTS[9]
     face, border, symbol = dice.choice(
         ((white, red, black), (blue, white, white), (red, white, white), (yellow, black, black), (white, black, black))
