@@ -13,8 +13,6 @@ Shape legend: B images, Q queries, K classes, H×W pixels, M segments of one ima
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,10 +20,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import scipy
-import timm
 import torch
-import transformers
+from report import write_report
 from torch import Tensor
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
@@ -174,40 +170,18 @@ def main() -> None:
         "criterion_over_huggingface": round(median["criterion"] / median["huggingface"], 4),
         "promised_share_at_most": 0.08,
     }
-    report = {
-        "protocol": {
-            "what": " ".join((__doc__ or "").split("\n\n")[2].split()),
-            "model": f"QPrompt, vit_small_patch16_224, {args.queries} queries, float32, eager",
-            "images": f"{args.batch} x 3 x {args.size} x {args.size}",
-            "segments_per_image": [len(t.labels) for t in contest.targets],
-            "points": contest.criterion.num_points,
-            "rounds": args.rounds,
-            "turns_per_round": args.turns,
-        },
-        "hardware": {"cpu": cpu_name(), "threads": args.threads, "machine": platform.machine()},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "scipy": scipy.__version__,
-            "transformers": transformers.__version__,
-        },
-        "results": results,
-        "seconds": {name: [round(value, 4) for value in values] for name, values in times.items()},
+    protocol = {
+        "what": " ".join((__doc__ or "").split("\n\n")[2].split()),
+        "model": f"QPrompt, vit_small_patch16_224, {args.queries} queries, float32, eager",
+        "images": f"{args.batch} x 3 x {args.size} x {args.size}",
+        "segments_per_image": [len(t.labels) for t in contest.targets],
+        "points": contest.criterion.num_points,
+        "rounds": args.rounds,
+        "turns_per_round": args.turns,
     }
     for name, value in results.items():
         print(f"{name:28s}{value:10.4f}")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+    write_report(args.json, protocol, results, "timm", "scipy", "transformers")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Whole path: uint8 image → normalise, pad, ViT-S/16 with queries in its last block, upsampler, heads, readout, argmax →
 uint8 label map, QPrompt with 100 queries and 19 classes. Bare backbone: timm's own forward_features on the normalised
 image. Eager, float32, batch 1, 512×1024, random weights. The two take turns in one process, the first of them in
-alternation; medians over the rounds, and the median of the rounds' ratios. Decoding, drawing and files are not included.
+alternation; medians over the rounds, and the median of the rounds' ratios. Decoding, drawing and files are left out.
 """
 
 from __future__ import annotations

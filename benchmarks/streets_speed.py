@@ -8,14 +8,11 @@ Both clocks are reported: wall time, and the processor time of this process, whi
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import time
 from pathlib import Path
 
-import numpy as np
-import PIL
 import torch
+from report import write_report
 
 from queryseg.data.streets import DOMAINS, render
 
@@ -32,13 +29,6 @@ def measure(domain: str, num_images: int, size: tuple[int, int]) -> dict[str, fl
     }
 
 
-def processor() -> str:
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100, help="images per domain")
@@ -48,18 +38,11 @@ def main() -> None:
     torch.set_num_threads(1)
     size = (options.size[0], options.size[1])
     speeds = {domain: measure(domain, options.images, size) for domain in DOMAINS}
-    result = {
-        "protocol": f"{options.images} images of {size[0]}x{size[1]} per domain, with labels and depth, one thread",
-        "domains": speeds,
-        "machine": processor(),
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "pillow": PIL.__version__},
-    }
     for domain, speed in speeds.items():
         wall, cpu = speed["images_per_second"], speed["images_per_cpu_second"]
         print(f"{domain:12s} {wall:6.1f} images/s  {cpu:6.1f} per CPU second")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    protocol = {"images_per_domain": options.images, "size": list(size), "includes": "image, labels, instances, depth"}
+    write_report(options.json, protocol, speeds, "numpy", "pillow")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Query-based image segmentation that keeps working outside its training domain, in real time.
 
-model = queryseg.load("runs/streets")
+model = queryseg.load("runs/mine")
 result = model.predict("frame.jpg")
 result.labels, result.overlay(), result.save("labels.png")
 """

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
+import tiny_run
 from rich.console import Console
 
 from queryseg.training import progress as module
+from queryseg.training import train
 from queryseg.training.progress import Progress
 
 ROW = {
@@ -45,3 +48,16 @@ def test_a_terminal_gets_a_bar() -> None:
     shown = text.getvalue()
     assert "7/1000" in shown
     assert "loss 2.500 (set/class 1.250) · 20.0 images/s · loader 12% · mIoU city 62.5" in shown
+
+
+def test_a_run_says_what_it_will_do(data: Path, tmp_path: Path) -> None:
+    text = io.StringIO()
+    values = tiny_run.settings(data, steps=2, ema_decay=None, validate_every=0, accumulate=3) | {"frozen": True}
+    train(tiny_run.build(values), values, tmp_path, accelerator="cpu", console=Console(file=text))
+    lines = text.getvalue().splitlines()
+    assert lines[0].startswith("PlainViT, Identity, LearnableQueries, QueryInjection, MaskHeads, Mixture: 0.0")
+    assert lines[0].endswith("% of them trained")
+    assert "100%" not in lines[0]
+    assert lines[1] == "The backbone starts from random weights."
+    assert lines[2] == "7 images, 2 steps of 6 = 1.7 epochs, 32-true on cpu"
+    assert lines[-1].startswith("step 2/2 · ")

@@ -67,25 +67,21 @@ def test_picture(tmp_path: Path) -> None:
 
 
 def test_meter() -> None:
-    meter = Meter()
-    for loss in (1.0, 2.0, 6.0):
-        meter.start()
-        meter.add({"loss": torch.tensor(loss)})
-        meter.stop(images=4)
-    meter.add({"rare": torch.tensor(5.0)})
-    again = Meter()
-    again.load_state_dict(meter.state_dict(), torch.device("cpu"))
-    for m in (meter, again):
-        totals, pace = m.take(["loss", "rare", "never"], torch.device("cpu"))
-        assert totals.tolist() == [[9.0, 5.0, 0.0], [3.0, 1.0, 0.0]]
-        assert tuple(pace) == PACE
-        assert m.take(["loss"], torch.device("cpu"))[0].tolist() == [[0.0], [0.0]]
+    meter = Meter(["loss", "rare", "never"], torch.device("cpu"))
+    table = meter.table([{"loss": torch.tensor(1.0)}, {"loss": torch.tensor(4.0), "rare": torch.tensor(2.0)}])
+    assert table.tolist() == [[5.0, 2.0, 0.0], [2.0, 1.0, 0.0]]
+    meter.add(table)
+    meter.add(table + table)
+    means, pace = meter.take()
+    assert means == {"loss": 2.5, "rare": 2.0}
+    assert tuple(pace) == PACE
+    assert meter.take()[0] == {}
 
 
 def test_meter_knows_how_long_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 3.0, 8.0])  # start, asked, answered, stop
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    meter = Meter()
+    meter = Meter([], torch.device("cpu"))
     meter.start()
     meter.next(iter([None]))  # type: ignore[list-item]
     meter.stop(images=4)

@@ -152,9 +152,10 @@ def test_resuming_a_complete_run_gives_its_result(data: Path, uninterrupted: Pat
 
 
 def test_variants_resume_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an average; with accumulation, bfloat16, a frozen beginning of the trunk and a frozen reference."""
+    """No average; accumulation, bfloat16, rare-class sampling, a frozen beginning of the trunk, a frozen reference."""
     values = tiny_run.settings(data, ema_decay=None, accumulate=2, precision="bf16-mixed", clip_norm=None, save_every=4)
     values |= {"frozen": True, "objectives": ["set", "stay", "keep"]}
+    values["data"]["rare_class_temperature"] = 0.1
     tiny_run.run(values, tmp_path / "whole")
     with monkeypatch.context() as patch:
         crash_after(patch, 5)

@@ -32,9 +32,11 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").touch()
+    (tmp_path / "last.ckpt.tmp").touch()
     with pytest.raises(InputError, match="already holds a run"):
         prepare_folder(tmp_path, resume=False)
     prepare_folder(tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.protocol import Protocol
 from queryseg.data.streets import DOMAINS, Streets
+from queryseg.data.writer import write_cityscapes
 from queryseg.evaluation.domain_table import RunFacts, evaluate_many
 from queryseg.evaluation.report import write_html
 from queryseg.inference.run_folder import read_model
@@ -31,16 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train (or continue), evaluate, report."""
+    """Generate, train (or continue), evaluate, report."""
     start = time.perf_counter()
     run_folder = make_folder(options.out) / "run"
     content = read_recipe(RECIPE, options.overrides)
+    scenes = content["data"]["train"]
+    if scenes["layout"] == "streets":
+        content["data"]["train"] = str(_written(options.out / "streets", scenes))
     resolved = resolve(content)
     train(build(resolved), resolved, run_folder, resume=(run_folder / CHECKPOINT).exists(), console=console)
 
     loaded = read_model(run_folder)
-    size = tuple(content["data"]["train"]["size"])
-    domains = {domain: Streets(domain, options.num_images, TEST_SEED, size) for domain in DOMAINS}
+    domains = {
+        domain: Streets(domain, options.num_images, TEST_SEED, tuple(content["data"]["crop"])) for domain in DOMAINS
+    }
     with progress_bar("evaluating") as progress:
         table = evaluate_many(
             loaded.model,
@@ -53,11 +59,23 @@ def run(options: argparse.Namespace) -> int:
         )
     report = options.out / "report.html"
     write_html(table, report, "QPrompt on generated streets", run_folder / "metrics.csv")
-    write_json(options.json or options.out / "table.json", table.to_json())
+    minutes = (time.perf_counter() - start) / 60
+    write_json(options.json or options.out / "table.json", {"minutes": round(minutes, 2), **table.to_json()})
     console.print(table)
     console.print(
-        f"{(time.perf_counter() - start) / 60:.1f} minutes. Open {report} for the pictures; try\n"
+        f"{minutes:.1f} minutes. Open {report} for the pictures; try\n"
         f"  queryseg predict {run_folder} YOUR_IMAGE.png --out {options.out / 'predictions'}",
         soft_wrap=True,
     )
     return 0
+
+
+def _written(root: Path, scenes: dict[str, Any]) -> Path:
+    """The data file of training scenes on disk, where a user's own images would be: decoding one is cheaper than
+    rendering it again in every epoch."""
+    streets = Streets(**{key: value for key, value in scenes.items() if key != "layout"})
+    data_file = root / f"train_{streets.domain}.yaml"
+    if data_file.exists():  # it is written last
+        return data_file
+    with progress_bar("generating streets") as progress:
+        return write_cityscapes(streets, root, "train", 2, progress)

@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except QuerysegError as error:
         print(f"queryseg: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("queryseg: stopped.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:  # training says how to go on
+        print(f"queryseg: {interrupt}" if str(interrupt) else "queryseg: stopped.", file=sys.stderr)
         return 130
 
 

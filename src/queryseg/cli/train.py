@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from queryseg.cli.output import console, make_folder, write_json
+from queryseg.cli.output import console, write_json
 from queryseg.recipe_file import build, read_recipe, resolve
 from queryseg.training.launch import train
 
@@ -27,7 +27,6 @@ def run(options: argparse.Namespace) -> int:
     """Read, check, build, train."""
     sys.path.insert(0, str(Path.cwd()))  # parts of one's own may lie beside the recipe
     resolved = resolve(read_recipe(options.recipe, options.overrides))
-    make_folder(options.out)
     result = train(
         build(resolved),
         resolved,

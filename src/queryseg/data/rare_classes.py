@@ -61,7 +61,9 @@ def class_pixel_counts(
         return _cached(path, key)
     counts = torch.stack(list(ordered_map(partial(_count, dataset), len(dataset), num_workers, progress)))
     if path is not None:
-        path.write_text(json.dumps({**key, "pixels": counts.tolist()}), encoding="utf-8")
+        temporary = path.with_name(path.name + ".tmp")  # a torn file would be counted again, but never trusted
+        temporary.write_text(json.dumps({**key, "pixels": counts.tolist()}), encoding="utf-8")
+        temporary.replace(path)
     return counts
 
 

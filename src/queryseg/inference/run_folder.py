@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, class_table
@@ -44,16 +44,7 @@ def write_recipe(folder: Path, resolved: Mapping[str, Any]) -> None:
 
 def write_model(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """folder/model.safetensors; weights: a segmenter's state_dict. The file is whole at any moment."""
-    path = folder / MODEL
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary)
-        move_into_place(temporary, path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path} could not be saved ({error}); free some space. The file before it is kept."
-        ) from None
+    replace_file(folder / MODEL, save({name: value.detach().cpu().contiguous() for name, value in weights.items()}))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -127,4 +118,4 @@ def replace_file(path: Path, content: bytes) -> None:
         move_into_place(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} could not be saved ({error.strerror}). The file before it is kept.") from None
+        raise CheckpointError(f"{path} could not be saved ({error.strerror}); the file before it is kept.") from None

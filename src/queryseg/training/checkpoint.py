@@ -41,14 +41,17 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:  # by path, torch would hide the reason of a failure
+        with open(temporary, "wb") as file:  # by path, torch would lose the reason of a failure
             torch.save({"format": FORMAT, **state}, file)
         move_into_place(temporary, path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
+        reason = _system_error(error)
+        if reason is None:
+            raise
         kept = " The checkpoint before it is kept." if path.exists() else ""
         raise CheckpointError(
-            f"{path} could not be saved ({error.strerror}); free some space and continue with --resume.{kept}"
+            f"{path} could not be saved ({reason.strerror}); free some space and continue with --resume.{kept}"
         ) from None
 
 
@@ -98,6 +101,13 @@ def check_same_data(path: Path, then: Mapping[str, Any], now: Mapping[str, Any])
             f"{path} cannot be resumed: it learned from {then['images']} images in {then['processes']} process(es) and "
             f"now there are {now['images']} in {now['processes']}, or others by name; give the same data and devices."
         )
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """Where a write failed in its middle, torch raises an error of its own over the system's."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -50,7 +50,8 @@ def save_failure(
         torch.save(content, path)
         kept = f"the batch and the weights before the step are in {path}"
     except (OSError, RuntimeError) as error:
-        kept = f"the batch could not be saved in {path} ({error})"
+        reason = str(error).partition("\n")[0]
+        kept = f"the batch could not be saved in {path} ({reason})"
     return (
         f"{what} in step {step + 1} on {', '.join(names)}; {kept}. Look at these images and labels, "
         "lower the learning rate or use precision 32-true, and start again."

@@ -1,10 +1,12 @@
-"""Means between two rows of the log, and where the time goes."""
+"""Means between two rows of the log, and where the time goes.
+
+Shape legend: N names of numbers that steps report.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,20 +18,28 @@ PACE = ("images_per_second", "seconds_per_step", "loader_share")
 
 
 class Meter:
-    """Sums what steps report until a row is written. Sums stay on the device: reading one costs a synchronisation."""
+    """Sums what steps report until a row is written.
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+    totals (2, N): sums and how many were summed. They stay on the device: reading a number costs a synchronisation.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names, self.device = list(names), device
+        self._reset()
+
+    def _reset(self) -> None:
+        self.totals = torch.zeros(2, len(self.names), device=self.device)
         self.images, self.steps, self.seconds, self.waiting = 0, 0, 0.0, 0.0
         self._since: float | None = None
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Scalars of one forward pass or one step."""
-        for name, value in values.items():
-            value = value.detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
+    def table(self, reports: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """(2, N) sums and counts of scalars by name; a report may leave names out. Ready to be added over processes."""
+        found = [[report[name].detach().float() for report in reports if name in report] for name in self.names]
+        sums = [torch.stack(values).sum() if values else self.totals.new_zeros(()) for values in found]
+        return torch.stack([torch.stack(sums), self.totals.new_tensor([len(values) for values in found])])
+
+    def add(self, table: Tensor) -> None:
+        self.totals = self.totals + table
 
     def start(self) -> None:
         """The clock runs from here to `stop`: steps count, validations and saving do not."""
@@ -49,21 +59,12 @@ class Meter:
         self.waiting += time.perf_counter() - asked
         return batch
 
-    def take(self, names: Sequence[str], device: torch.device) -> tuple[Tensor, dict[str, float]]:
-        """Begins anew. Returns sums and counts of `names` (2, N), which several processes may add up, and the pace;
-        loader_share is the part of the time that was spent waiting for data."""
-        zero = torch.zeros((), device=device)
-        sums = torch.stack([self.sums.get(name, zero) for name in names])
-        counts = torch.tensor([float(self.counts.get(name, 0)) for name in names], device=device)
+    def take(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Means of what was reported, and the pace; loader_share is the part of the time that was spent waiting for
+        data. Begins anew."""
+        sums, counts = self.totals.tolist()
+        means = {name: total / count for name, total, count in zip(self.names, sums, counts, strict=True) if count}
         seconds = max(self.seconds, 1e-9)
         pace = (self.images / seconds, self.seconds / max(self.steps, 1), self.waiting / seconds)
-        self.__init__()  # type: ignore[misc]
-        return torch.stack([sums, counts]), dict(zip(PACE, pace, strict=True))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Without the clock: a row after an interruption times only what came after it."""
-        return {"sums": dict(self.sums), "counts": dict(self.counts)}
-
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self.counts = dict(state["counts"])
+        self._reset()
+        return means, dict(zip(PACE, pace, strict=True))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -84,15 +84,15 @@ class Trainer:
         self.module, self.optimiser = fabric.setup(step, optimiser)
         # after setup, which moves the model to its device and makes all processes' weights one
         self.average = None if self.settings.ema_decay is None else frozen_copy(self.model)
-        self.meter, self.step, self.scores = Meter(), 0, dict[str, float]()
+        terms = [f"{name}/{term}" for name, objective in objectives.items() for term in objective.weights]
+        self.meter = Meter(["loss", *terms, "gradient_norm"], fabric.device)
+        self.step, self.scores = 0, dict[str, float]()
         if resume:
             self._restore()
 
         console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
         self.progress = Progress(console, self.settings.steps, self.step)
-        self.terms = [f"{name}/{term}" for name, objective in objectives.items() for term in objective.weights]
-        scores = [f"miou/{name}" for name in self.validation]
-        columns = ["step", "learning_rate", "loss", *self.terms, "gradient_norm", *scores, *PACE]
+        columns = ["step", "learning_rate", *self.meter.names, *(f"miou/{name}" for name in self.validation), *PACE]
         summary = summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device))
         for line in [*summary, *report]:
             self.progress.say(line)
@@ -150,7 +150,9 @@ class Trainer:
         norm = fabric.clip_gradients(self.module, self.optimiser, max_norm=limit, error_if_nonfinite=False)
         assert norm is not None
         fine = is_finite([losses["loss"] for losses in found], norm, scaled=settings.precision == "16-mixed")
-        failed, stopping = self._any_process(not fine, stop.made)
+        table, failed, stopping = self._over_processes(
+            self.meter.table([*found, {"gradient_norm": norm}]), not fine, stop.made
+        )
         if failed:
             raise DivergenceError(save_failure(self.out, fabric.global_rank, self.step, seen, found, self.model))
         self.optimiser.step()
@@ -158,9 +160,7 @@ class Trainer:
         self.module.module.after_step()
         if self.average is not None and settings.ema_decay is not None:
             follow(self.average, self.model, settings.ema_decay)
-        for losses in found:
-            self.meter.add(losses)
-        self.meter.add({"gradient_norm": norm})
+        self.meter.add(table)
         return stopping
 
     def validate(self) -> None:
@@ -178,18 +178,14 @@ class Trainer:
 
     def log(self, validated: bool) -> None:
         """A row of metrics.csv: means since the row before, over all processes."""
-        names = ["loss", *self.terms, "gradient_norm"]
-        totals, pace = self.meter.take(names, self.fabric.device)
-        sums, counts = self._over_processes(totals, "sum").tolist()
+        means, pace = self.meter.take()
         if self.records is None:
             return
         # the rate that the last step used
         rate = rate_factor(self.step - 1, self.settings.steps, self.settings.warmup, self.settings.power)
         row = {"step": self.step, "learning_rate": self.settings.learning_rate * rate}
-        row |= {name: total / count for name, total, count in zip(names, sums, counts, strict=True) if count}
-        if validated:
-            row |= {f"miou/{name}": score for name, score in self.scores.items()}
-        row |= pace
+        scores = {f"miou/{name}": score for name, score in self.scores.items()} if validated else {}
+        row |= means | scores | pace
         self.records.row(row)
         self.progress.row(self.step, row)
 
@@ -217,7 +213,7 @@ class Trainer:
             "precision": self.fabric.strategy.precision.state_dict(),
             "objectives": self.module.module.objectives.state_dict(),
             "references": self.references.state_dict(),
-            "meter": self.meter.state_dict(),
+            "meter": self.meter.totals,
             "scores": self.scores,
         }
 
@@ -236,13 +232,15 @@ class Trainer:
             self.average = restore_copy(self.model, state["average"], str(path))
         self.references.load_state_dict(state["references"], str(path))
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.meter.load_state_dict(state["meter"], self.fabric.device)
+        self.meter.add(state["meter"].to(self.fabric.device))
         self.step, self.scores = state["step"], state["scores"]
 
     def _batches(self) -> Iterator[Batch]:
         fabric, pinned = self.fabric, self.fabric.device.type == "cuda"
         rank, processes = fabric.global_rank, fabric.world_size
-        return batches(training_loader(self.recipe, self.dataset, self.out, self.step, rank, processes, pinned))
+        with fabric.rank_zero_first():  # counts classes, once
+            loader = training_loader(self.recipe, self.dataset, self.out, self.step, rank, processes, pinned)
+        return batches(loader)
 
     def _report_idle_parameters(self) -> None:
         idle = [name for name, p in self.module.module.named_parameters() if p.requires_grad and p.grad is None]
@@ -250,12 +248,12 @@ class Trainer:
             names = ", ".join(idle[:5]) + (" …" if len(idle) > 5 else "")
             self.progress.say(f"No gradient reached {len(idle)} trainable tensors in the first step: {names}")
 
-    def _any_process(self, *flags: bool) -> list[bool]:
-        """Whether any process says so; all must agree, or the others would wait for it forever."""
+    def _over_processes(self, table: Tensor, failed: bool, stopping: bool) -> tuple[Tensor, bool, bool]:
+        """Sums over all processes, and whether any failed or was asked to stop: if not all acted alike, some would
+        wait forever."""
         if self.fabric.world_size == 1:
-            return list(flags)
-        said = torch.tensor(flags, dtype=torch.int32, device=self.fabric.device)
-        return [bool(flag) for flag in self._over_processes(said, "max").tolist()]
-
-    def _over_processes(self, values: Tensor, how: Literal["sum", "max"]) -> Tensor:
-        return cast(Tensor, self.fabric.all_reduce(values, reduce_op=how))
+            return table, failed, stopping
+        message = torch.cat([table.flatten(), table.new_tensor([failed, stopping])])
+        message = cast(Tensor, self.fabric.all_reduce(message, reduce_op="sum"))
+        any_failed, any_stopping = (message[-2:] > 0).tolist()
+        return message[:-2].view_as(table), any_failed, any_stopping

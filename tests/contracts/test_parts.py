@@ -1,0 +1,117 @@
+"""Every part that a recipe may name keeps the promises of `contracts.py`, found without being listed here."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+import pytest
+import torch
+from torch import Tensor
+
+from queryseg.cli.list import SEAMS, find_parts
+from queryseg.contracts import CAPABILITIES, Backbone, Heads, Objective, Part, PixelDecoder, QuerySource
+from queryseg.decoders import MaskHeads
+from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, Trunk
+
+DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2)
+PARTS = {path: (seam, part) for seam in SEAMS for path, part in find_parts(seam).items()}
+SIZED = {path: (seam, part) for path, (seam, part) in PARTS.items() if seam not in ("backbones", "readouts")}
+
+
+def features(batch: int = 2, height: int = 3, width: int = 5) -> Features:
+    tokens = torch.randn(batch, 1 + height * width, 16)
+    level = tokens[:, 1:].unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    return Features(Trunk(tokens, (height, width), depth=1, prefix=1), (level,), level)
+
+
+@pytest.mark.parametrize("path", PARTS)
+def test_a_part_is_documented_and_speaks_the_common_vocabulary(path):
+    part = PARTS[path][1]
+    assert inspect.getdoc(part), f"{path} has no docstring"
+    assert part.__doc__ is not None, f"{path} inherits its docstring"
+    assert (part.provides | part.requires) <= CAPABILITIES.keys()
+
+
+@pytest.mark.parametrize("path", SIZED)
+def test_a_part_builds_from_sizes_alone_copies_and_reloads(path):
+    part = SIZED[path][1](DIMS)
+    assert isinstance(part, Part)
+    other = SIZED[path][1](DIMS)
+    other.load_state_dict(part.state_dict())
+    for a, b in zip(part.state_dict().values(), copy.deepcopy(other).state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert part.undecayed() <= {name for name, _ in part.named_parameters()} | {"position"}
+    part.schedule(0.5)
+
+
+@pytest.mark.parametrize("path", SIZED)
+def test_equal_seeds_give_equal_weights(path):
+    torch.manual_seed(3)
+    first = SIZED[path][1](DIMS)
+    torch.manual_seed(3)
+    second = SIZED[path][1](DIMS)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "queries"])
+def test_query_sources(path):
+    source = PARTS[path][1](DIMS)
+    assert isinstance(source, QuerySource)
+    queries = source(features(), MaskHeads(DIMS))
+    assert queries.content.shape[0] == 2
+    assert queries.content.shape[2] == DIMS.width
+    assert queries.position is None or queries.position.shape == queries.content.shape
+    queries.content.square().sum().backward()
+    assert all(p.grad is not None for n, p in source.named_parameters() if n == "content")
+
+
+@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "heads"])
+def test_heads(path):
+    heads = PARTS[path][1](DIMS)
+    assert isinstance(heads, Heads)
+    p = heads(Queries(torch.randn(2, 4, 16)), torch.randn(2, 16, 6, 10))
+    assert p.mask_logits.shape == (2, 4, 6, 10)
+    assert p.class_scores.shape == (2, 4, 3)
+    assert bool((p.class_scores >= 0).all() and (p.class_scores <= 1).all())
+    assert heads.provides & {"no_object", "sigmoid_classes"}
+
+
+@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "pixel_decoders"])
+def test_pixel_decoders(path):
+    decoder = PARTS[path][1](DIMS)
+    assert isinstance(decoder, PixelDecoder)
+    out = decoder(features())
+    assert tuple(level.shape[1] for level in out.levels) == decoder.dims.channels
+    assert out.mask_features.shape[1] == decoder.dims.mask_channels
+
+
+@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "objectives"])
+def test_objectives_return_the_terms_they_weigh(path):
+    objective = PARTS[path][1](DIMS)
+    assert isinstance(objective, Objective)
+    logits = torch.randn(2, 4, 4, requires_grad=True)
+    masks = torch.randn(2, 4, 8, 12, requires_grad=True)
+    content = torch.zeros(2, 4, 16)
+    prediction = Prediction(logits, logits.softmax(-1)[..., :-1], masks, content, torch.zeros(2, 16, 8, 12), content)
+    labels = torch.randint(0, 3, (2, 32, 48))
+    labels[1] = 255  # an image without a single labelled pixel
+    targets = [Target.semantic(label_map) for label_map in labels]
+    output = Output(features(), Queries(content), [prediction])
+    losses = objective.losses(output, targets, None)  # type: ignore[arg-type]
+    assert losses.keys() <= objective.weights.keys()
+    total = torch.stack([objective.weights[name] * value for name, value in losses.items()]).sum()
+    assert total.isfinite()
+    total.backward()
+    assert isinstance(masks.grad, Tensor)
+
+
+@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "readouts"])
+def test_readouts_have_no_weights(path):
+    assert not list(PARTS[path][1]().parameters())
+
+
+def test_every_backbone_is_a_backbone():
+    assert all(issubclass(part, Backbone) for seam, part in PARTS.values() if seam == "backbones")
+    assert len([1 for seam, _ in PARTS.values() if seam == "backbones"]) == 4
