@@ -46,8 +46,15 @@ def training_loader(
     if data.rare_class_temperature is not None:
         counts = class_pixel_counts(dataset, data.num_workers, folder / CLASS_PIXELS)
         weights = rare_class_weights(counts, data.rare_class_temperature)
+    red, green, blue = (round(255 * mean) for mean in recipe.model.backbone.mean)  # so that padding becomes zero
     transform = TrainingTransform(
-        data.crop, data.short_sides, data.max_long_side, data.max_category_share, data.flip, data.distort
+        data.crop,
+        data.short_sides,
+        data.max_long_side,
+        data.max_category_share,
+        data.flip,
+        data.distort,
+        (red, green, blue),
     )
     first, end = step * training.accumulate, training.steps * training.accumulate
     sampler = StepBatchSampler(len(dataset), training.batch_size, recipe.seed, first, end, rank, world_size, weights)
