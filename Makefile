@@ -22,11 +22,12 @@ demo: setup ## train on generated streets, evaluate on unseen domains, write dem
 test: setup ## all tests, on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: setup ## ruff, mypy --strict on src, direction of imports
+lint: setup ## ruff, mypy --strict on src, direction of imports, tables up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
 
 format: setup ## what ruff can mend by itself
 	$(BIN)/ruff check --fix-only --quiet .
