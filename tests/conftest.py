@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from queryseg.backbones import PlainViT
 from queryseg.decoders import QueryInjection
@@ -15,6 +16,11 @@ from queryseg.pixel_decoders import Identity
 from queryseg.queries import LearnableQueries
 from queryseg.readouts import Mixture
 from queryseg.segmenter import Parts, Segmenter, build_segmenter
+
+# The same examples on every run, so that a red test is about the change; `pytest --hypothesis-profile explore` hunts.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None, max_examples=5000)
+settings.load_profile("repeatable")
 
 NAMES = ("road", "building", "sky", "car")
 TINY_VIT: dict[str, Any] = {"embed_dim": 32, "depth": 3, "num_heads": 2}

@@ -1,18 +1,17 @@
-"""What a recipe may name: every part of a seam, with the first line of its documentation and its options."""
+"""What a recipe may name: every part of a seam, with the first paragraph of its documentation and its options."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import inspect
-import json
 import pkgutil
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from queryseg import contracts
+from queryseg.cli.output import console, write_json
+from queryseg.data.spelling import did_you_mean
 from queryseg.errors import UsageError
 from queryseg.recipe_file import options_of
 
@@ -71,10 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the parts of one seam, or of all."""
     if options.seam is not None and options.seam not in SEAMS:
-        raise UsageError(f"There is no seam '{options.seam}'; choose from {', '.join(SEAMS)}.")
+        raise UsageError(f"There is no seam '{options.seam}'.{did_you_mean(options.seam, SEAMS)}")
     seams = [options.seam] if options.seam else list(SEAMS)
     listing = {seam: [describe(p, c) for p, c in find_parts(seam).items()] for seam in seams}
-    console = Console(highlight=False)
     for seam, parts in listing.items():
         console.print(f"[bold]{seam}[/bold]")
         for part in parts:
@@ -82,6 +80,5 @@ def run(options: argparse.Namespace) -> int:
             console.print(
                 f"  [green]{part['class_path']}[/green]\n    {part['summary']}\n    ({settings})", soft_wrap=True
             )
-    if options.json:
-        options.json.write_text(json.dumps(listing, indent=1))
+    write_json(options.json, listing)
     return 0

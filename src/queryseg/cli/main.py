@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from queryseg import __version__
+from queryseg.data.spelling import did_you_mean
 from queryseg.errors import QuerysegError, UsageError
 
 VERBS = {
@@ -54,9 +55,7 @@ def _run(words: list[str]) -> int:
         return 0
     verb = words[0]
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, 1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Choose from: {', '.join(VERBS)}."
-        raise UsageError(f"There is no verb '{verb}'. {hint}")
+        raise UsageError(f"There is no verb '{verb}'.{did_you_mean(verb, VERBS)}")
     module = importlib.import_module(f"queryseg.cli.{verb}")
     parser = Parser(prog=f"queryseg {verb}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)

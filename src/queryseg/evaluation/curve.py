@@ -63,8 +63,8 @@ def svg_chart(title: str, curves: Mapping[str, Points]) -> str:
 
 
 def _ticks(highest: float) -> list[float]:
-    """0 and three to six round numbers; the last one is not below `highest`."""
-    if highest <= 0:
+    """0 and three to six round numbers; the last one is not below `highest`. Below 1e-9 all is drawn as zero."""
+    if highest < 1e-9:
         return [0.0, 1.0]
     power = 10 ** floor(log10(highest / 3))
     step = next(factor * power for factor in (1, 2, 5, 10) if highest / (factor * power) <= 5)
