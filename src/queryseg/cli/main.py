@@ -12,6 +12,7 @@ from typing import NoReturn
 from queryseg import __version__
 from queryseg.data.spelling import did_you_mean
 from queryseg.errors import QuerysegError, UsageError
+from queryseg.host_memory import keep_freed_memory
 
 VERBS = {
     "train": "train a recipe; --resume continues an interrupted run",
@@ -65,6 +66,7 @@ def _run(words: list[str]) -> int:
         options.overrides = overrides
     else:
         options = parser.parse_args(words[1:])
+    keep_freed_memory()
     return int(module.run(options))
 
 
