@@ -41,7 +41,7 @@ def promises(table: dict[str, Any], by_pixel: float) -> dict[str, tuple[float, b
     for name, score in scores.items():
         found[f"mIoU on {name}, at least 15"] = (score, score >= 15)
         found[f"mIoU lost on {name}, 5 to 40"] = (clear - score, 5 <= clear - score <= 40)
-    return {what: (round(value, 2), kept) for what, (value, kept) in found.items()}
+    return {what: (round(value, 4), kept) for what, (value, kept) in found.items()}
 
 
 def main() -> int:
