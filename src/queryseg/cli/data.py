@@ -15,6 +15,7 @@ from queryseg.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An action, then its options."""
     actions = parser.add_subparsers(dest="action", required=True)
     check = actions.add_parser("check", help="read every file; report sizes, classes, unknown labels, unreadable files")
     check.add_argument("data", metavar="DATA.yaml", help="a data file")

@@ -27,6 +27,7 @@ TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to, and on how many test images."""
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: ./demo")
     parser.add_argument("--num-images", type=int, default=60, metavar="N", help="test images per domain (default 60)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")

@@ -17,6 +17,7 @@ from queryseg.inference.run_folder import read_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A run, data sets, and how to show the result."""
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="NAME=DATA.yaml", help="one or many; without NAME the file's stem"

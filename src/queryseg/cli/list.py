@@ -63,6 +63,7 @@ def _shown(default: Any) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A seam, or none for all."""
     parser.add_argument("seam", nargs="?", help=f"one of {', '.join(SEAMS)}; default: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the list here")
 

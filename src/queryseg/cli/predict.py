@@ -10,6 +10,7 @@ from queryseg.inference.predictor import find_images, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A run, images, a folder."""
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("source", help="an image, a folder (with its subfolders) or a glob such as 'frames/*.jpg'")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")

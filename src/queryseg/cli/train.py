@@ -14,6 +14,7 @@ TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A recipe, a folder, and how to begin."""
     parser.add_argument("recipe", metavar="RECIPE.yaml")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, exactly")

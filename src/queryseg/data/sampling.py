@@ -37,6 +37,8 @@ class DrawnSample(Sample):
 
 
 class Transform(Protocol):
+    """Augments one sample with the randomness that its draw is given."""
+
     def __call__(self, sample: Sample, generator: Generator) -> Sample: ...
 
 

@@ -119,4 +119,5 @@ def mix(low: Colour, high: Colour, share: float) -> Colour:
 
 
 def dim(colour: Colour, factor: float) -> Colour:
+    """Scale brightness, up to white."""
     return (min(colour[0] * factor, 1.0), min(colour[1] * factor, 1.0), min(colour[2] * factor, 1.0))

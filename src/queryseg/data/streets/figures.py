@@ -17,6 +17,7 @@ POSES = ("stand", "walk", "stride", "back", "child")
 
 @lru_cache
 def person(pose: str) -> Mesh:
+    """Someone on foot, seen from the front or back; pose: one of `POSES`."""
     mesh = MeshBuilder()
     step = {"stand": 0.09, "walk": 0.20, "stride": 0.33, "back": 0.11, "child": 0.14}[pose]
     tall = 0.70 if pose == "child" else 1.0
@@ -75,6 +76,7 @@ def _rider(mesh: MeshBuilder, hip: Point2, hand: Point2, pedals: list[Point2], l
 
 @lru_cache
 def bicycle_side(ridden: bool) -> Mesh:
+    """A bicycle seen from its side, facing +x; ridden: with a rider on it."""
     mesh = MeshBuilder()
     radius, rear, front = 0.36, (-0.56, 0.36), (0.56, 0.36)
     for centre in (rear, front):
@@ -131,6 +133,7 @@ def _astride(mesh: MeshBuilder, hip: float, foot: float, helmet: bool) -> None:
 
 @lru_cache
 def motorcycle_side(ridden: bool) -> Mesh:
+    """A motorcycle seen from its side, facing +x; ridden: with a rider on it."""
     mesh = MeshBuilder()
     radius, rear, front = 0.33, (-0.70, 0.33), (0.74, 0.33)
     for centre in (rear, front):
@@ -152,6 +155,7 @@ def motorcycle_side(ridden: bool) -> Mesh:
 
 @lru_cache
 def motorcycle_rear(ridden: bool) -> Mesh:
+    """A motorcycle seen from behind; ridden: with a rider on it."""
     mesh = MeshBuilder()
     mesh.flat(bar((0, 0.0), (0, 0.66), 0.22), TYRE)
     mesh.flat([(-0.30, 0.34), (-0.18, 0.30), (-0.14, 0.62), (-0.32, 0.62)], SEAT)

@@ -71,6 +71,7 @@ def lamp_post() -> Mesh:
 
 @lru_cache
 def bollard() -> Mesh:
+    """A post of one metre with a stripe, labelled pole."""
     mesh = MeshBuilder()
     mesh.flat([(-0.09, 0), (0.09, 0), (0.08, 1.0), (-0.08, 1.0)], 0)
     mesh.flat([(-0.09, 0.74), (0.09, 0.74), (0.09, 0.88), (-0.09, 0.88)], 1)

@@ -41,11 +41,13 @@ class Scene:
 
 
 def check_domain(domain: str) -> None:
+    """Raises: InputError"""
     if domain not in TABLE:
         raise InputError(f"Streets have no domain '{domain}'.{did_you_mean(domain, DOMAINS)}")
 
 
 def check_size(size: tuple[int, int]) -> None:
+    """(height, width). Raises: InputError"""
     if len(size) != 2 or not all(isinstance(side, int) for side in size) or min(size) < MIN_SIDE:
         raise InputError(
             f"Streets cannot be drawn at size {size}; give (height, width), each at least {MIN_SIDE} pixels."
@@ -53,6 +55,7 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def check_seed(seed: int) -> None:
+    """Raises: InputError"""
     if seed < 0:
         raise InputError(f"The seed of streets is {seed}; give a whole number from 0 upwards.")
 

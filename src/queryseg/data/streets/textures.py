@@ -73,6 +73,7 @@ class MaterialTable(NamedTuple):
 
 @lru_cache(maxsize=1)
 def material_table() -> MaterialTable:
+    """The catalogue as arrays, one row per material."""
     rows = np.array([tuple(map(float, material)) for material in _CATALOGUE.values()], np.float32).T
     amplitude, frequency, period_u, duty_u, period_v, duty_v, phase_v, lit = rows
 

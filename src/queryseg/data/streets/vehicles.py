@@ -64,6 +64,7 @@ def _stub_wheels(mesh: MeshBuilder, half_width: float, z_rear: float, z_front: f
 
 @lru_cache
 def car(kind: str) -> Mesh:
+    """A car by its profile; kind: a key of `CAR_PROFILES`."""
     p = CAR_PROFILES[kind]
     mesh = MeshBuilder()
     half, rear, front = p.width / 2, -p.length / 2, p.length / 2
@@ -198,6 +199,7 @@ def truck(kind: str, seen_from: str) -> Mesh:
 
 @lru_cache
 def bus(decks: int = 1) -> Mesh:
+    """A bus with one or two decks."""
     half, length = 1.27, 11.0
     height = 3.15 if decks == 1 else 4.2
     rear, front = -length / 2, length / 2
