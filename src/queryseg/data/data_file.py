@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"There is no data file '{path}'.") from error
+        raise InputError(f"There is no data file '{path}'; give a YAML file with a layout and its folders.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Data file '{path}' cannot be read ({error}); give a YAML file.") from error
     except yaml.YAMLError as error:

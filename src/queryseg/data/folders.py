@@ -170,7 +170,10 @@ class Folders(SegmentationDataset):
 def _find(folder: Path, suffix: str | None, extensions: tuple[str, ...], what: str) -> dict[str, str]:
     """Path below the folder without suffix → path of the file."""
     if not folder.is_dir():
-        raise InputError(f"There is no folder '{folder}', where the {what} should be.")
+        raise InputError(
+            f"There is no folder '{folder}', where the {what} should be; correct the path, or the root that it starts "
+            "from (of a recipe: --data.root FOLDER)."
+        )
     found: dict[str, str] = {}
     for path in folder.rglob("*"):
         if (
