@@ -197,6 +197,10 @@ class Heads(Part):
     def classify(self, content: Tensor) -> Tensor:
         """(B, N, D) → class logits (B, N, K or K+1)"""
 
+    @abstractmethod
+    def embed(self, content: Tensor) -> Tensor:
+        """(B, N, D) → mask embeddings (B, N, E)"""
+
     def boxes(self, content: Tensor, reference: Tensor) -> Tensor:
         """content (B, N, D), reference (B, N, 4) logits → (B, N, 4) in [0, 1]"""
         raise RecipeError(f"{type(self).__name__} predicts no boxes; choose heads that provide 'boxes'.")
@@ -248,6 +252,10 @@ class Decoder(Part):
     ) -> Sequence[Prediction]:
         """All rows (isolated ones last), in order of depth. In eval mode intermediate readings may be left out."""
 
+    def contents(self, backbone: Backbone, features: Features, queries: Queries, source: QuerySource) -> Tensor:
+        """(B, Q, D) the final reading's contents; decoders that can do so leave out its masks and pixels."""
+        return self(backbone, features, queries, source)[-1].content
+
 
 class Readout(Part):
     """Prediction → scores per class and pixel. Has no weights; a recipe names it because methods differ in it."""
@@ -284,6 +292,10 @@ class Reference(Protocol):
         """What its backbone sees; costs no pixel decoder."""
         ...
 
+    def contents(self, like: Queries) -> Tensor:
+        """(B, Q, D) final contents of the attending rows, without masks where the decoder can leave them out."""
+        ...
+
     def output(self, like: Queries | None = None) -> Output:
         """like: make the image-dependent choices of these queries instead of its own (cached per argument)."""
         ...
@@ -314,6 +326,8 @@ class Objective(Part):
     that `losses` may return; training multiplies, schedules and logs."""
 
     weights: Mapping[str, float] = {}
+    statistics: frozenset[str] = frozenset()
+    """Further scalars that `losses` may return, for the log alone."""
     references: frozenset[str] = frozenset()
 
     def prepare(self, queries: Queries, targets: list[Target], step: Step) -> tuple[Queries, list[Target]]:
@@ -321,8 +335,8 @@ class Objective(Part):
         return queries, targets
 
     def losses(self, output: Output, targets: list[Target], step: Step) -> dict[str, Tensor]:
-        """Unweighted scalars; keys are a subset of `weights`. With gradient accumulation, called once per
-        micro-batch."""
+        """Unweighted scalars; keys are a subset of `weights` and `statistics`. With gradient accumulation, called once
+        per micro-batch."""
         return {}
 
     def after_step(self, step: Step) -> None:

@@ -101,6 +101,11 @@ class Segmenter(nn.Module):
         attending = [p.rows(slice(n)) for p in predictions]
         return Output(features, queries, attending, [p.rows(slice(n, None)) for p in predictions])
 
+    def contents(self, features: Features, queries: Queries) -> Tensor:
+        """(B, Q, D) what `decode` ends with in the attending rows, without its masks where the decoder allows it."""
+        contents = self.decoder.contents(self.backbone, features, queries, self.queries)
+        return contents[:, : queries.num_attending]
+
     def parts(self) -> dict[str, Part]:
         """role → part, as error messages and `check_parts` name them."""
         parts: dict[str, Part] = {

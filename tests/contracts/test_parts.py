@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from queryseg.cli.list import SEAMS, find_parts
-from queryseg.contracts import CAPABILITIES, Backbone, Heads, Objective, Part, PixelDecoder, QuerySource
+from queryseg.contracts import CAPABILITIES, Backbone, Heads, Objective, Part, PixelDecoder, QuerySource, Step
 from queryseg.decoders import MaskHeads
 from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, Trunk
 
@@ -87,24 +87,47 @@ def test_pixel_decoders(path):
     assert out.mask_features.shape[1] == decoder.dims.mask_channels
 
 
+class Same:
+    """A reference that says what it is given, with the heads of a model that has only those."""
+
+    def __init__(self, contents: Tensor) -> None:
+        self.past, self.heads = contents, MaskHeads(DIMS)
+        self.model = self
+
+    def contents(self, like: Queries) -> Tensor:
+        return self.past
+
+
+@pytest.mark.parametrize("progress", [0, 9])
 @pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "objectives"])
-def test_objectives_return_the_terms_they_weigh(path):
+def test_objectives_return_the_terms_they_name(path, progress):
     objective = PARTS[path][1](DIMS)
     assert isinstance(objective, Objective)
+    assert not objective.weights.keys() & objective.statistics
     logits = torch.randn(2, 4, 4, requires_grad=True)
     masks = torch.randn(2, 4, 8, 12, requires_grad=True)
-    content = torch.zeros(2, 4, 16)
-    prediction = Prediction(logits, logits.softmax(-1)[..., :-1], masks, content, torch.zeros(2, 16, 8, 12), content)
+    content = torch.randn(2, 4, 16, requires_grad=True)
+    pixels = torch.randn(2, 16, 8, 12, requires_grad=True)
+    prediction = Prediction(logits, logits.softmax(-1)[..., :-1], masks, content, pixels, content)
     labels = torch.randint(0, 3, (2, 32, 48))
     labels[1] = 255  # an image without a single labelled pixel
     targets = [Target.semantic(label_map) for label_map in labels]
     output = Output(features(), Queries(content), [prediction])
-    losses = objective.losses(output, targets, None)  # type: ignore[arg-type]
-    assert losses.keys() <= objective.weights.keys()
-    total = torch.stack([objective.weights[name] * value for name, value in losses.items()]).sum()
-    assert total.isfinite()
-    total.backward()
-    assert isinstance(masks.grad, Tensor)
+    same = Same(content.detach())
+    step = Step(progress, 10, torch.zeros(2, 3, 32, 48), same, lambda name: same)  # type: ignore[arg-type, return-value]
+    for _ in range(2):  # what the first step collected counts in the second
+        losses = objective.losses(output, targets, step)
+        assert losses.keys() <= objective.weights.keys() | objective.statistics
+        assert all(losses[name].shape == () and losses[name].isfinite() for name in losses)
+        assert not any(losses[name].requires_grad for name in losses.keys() & objective.statistics)
+        learned = [objective.weights[name] * losses[name] for name in losses.keys() & objective.weights.keys()]
+        assert learned or not progress
+        if learned:
+            torch.stack(learned).sum().backward(retain_graph=True)
+        objective.after_step(step)
+    gradients = [leaf.grad for leaf in (logits, masks, content, pixels) if leaf.grad is not None]
+    assert bool(gradients) == bool(learned)
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
 @pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "readouts"])

@@ -10,6 +10,8 @@ import pytest
 import tiny_run
 import torch
 
+from queryseg.training.checkpoint import read_checkpoint
+
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metrics.csv", newline="") as file:
@@ -31,3 +33,6 @@ def test_two_processes_learn_as_one_that_accumulates(data: Path, tmp_path: Path)
     for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
         for column in ("learning_rate", "loss", "even/logits", "even/masks", "gradient_norm"):
             assert float(one[column]) == pytest.approx(float(two[column]), rel=1e-4), column
+    banks = [read_checkpoint(tmp_path / name / "last.ckpt")["objectives"]["bank.prototypes"] for name in ("one", "two")]
+    assert banks[0].any()
+    torch.testing.assert_close(banks[0], banks[1], rtol=1e-4, atol=1e-4)

@@ -206,3 +206,29 @@ def test_killed_at_random_moments(spawn: Any, data: Path, uninterrupted: Path, t
         process.join()
     tiny_run.run(values, tmp_path, resume=(tmp_path / "last.ckpt").exists())
     assert_same_runs(uninterrupted, tmp_path)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5])  # in the first stage, and in the second
+def test_grqa_resumes_in_either_stage(steps: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = tiny_run.settings(data, save_every=1) | {"objectives": ["set", "grqa"]}
+    tiny_run.run(values, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        crash_after(patch, steps)
+        with pytest.raises(Stopped):
+            tiny_run.run(values, tmp_path / "broken")
+    state = read_checkpoint(tmp_path / "broken" / "last.ckpt")
+    assert bool(state["objectives"]["grqa.initialised"].any())
+    assert bool(state["references"]) == (steps > 3)
+    tiny_run.run(values, tmp_path / "broken", resume=True)
+    assert_same_runs(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_nothing_of_grqa_is_in_the_model(data: Path, tmp_path: Path) -> None:
+    for objectives in (["set"], ["set", "grqa"]):
+        tiny_run.run(tiny_run.settings(data) | {"objectives": objectives}, tmp_path / objectives[-1])
+    plain, aligned = (load_file(tmp_path / name / "model.safetensors") for name in ("set", "grqa"))
+    assert {name: value.shape for name, value in plain.items()} == {n: v.shape for n, v in aligned.items()}
+    assert not torch.equal(plain["queries.content"], aligned["queries.content"])
+    rows = metrics(tmp_path / "grqa")
+    assert [bool(row["grqa/group"]) for row in rows] == [False, True, True]
+    assert all(row["grqa/active_queries"] for row in rows)

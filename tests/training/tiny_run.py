@@ -20,7 +20,7 @@ from torch import Tensor
 from queryseg.backbones import PlainViT
 from queryseg.contracts import Objective, Step
 from queryseg.decoders import QueryInjection
-from queryseg.objectives import SetCriterion
+from queryseg.objectives import GRQA, SetCriterion
 from queryseg.pixel_decoders import Identity
 from queryseg.queries import LearnableQueries
 from queryseg.readouts import Mixture
@@ -122,6 +122,8 @@ def build(values: Mapping[str, Any], seed: int = 0) -> Recipe:
         "stay": Stay,
         "keep": partial(Stay, reference="frozen"),
         "even": Even,
+        "grqa": partial(GRQA, start=0.5, min_pixels=2),
+        "bank": partial(GRQA, start=1.0, min_pixels=2),
     }
     data = {**values["data"], "crop": tuple(values["data"]["crop"])}
     return Recipe(
@@ -177,7 +179,7 @@ def run_distributed(data: Path, out: Path) -> None:
 def even_settings(data: Path, **training: Any) -> dict[str, Any]:
     """A run whose losses are the same however its batches are spread over processes."""
     values = settings(data, steps=3, log_every=1, validate_every=0, **training)
-    return values | {"objectives": ["even"], "drop_path": 0.0}
+    return values | {"objectives": ["even", "bank"], "drop_path": 0.0}
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ class MaskHeads(Heads):
     def classify(self, content: Tensor) -> Tensor:
         return self.class_embed(self.norm(content))  # type: ignore[no-any-return]
 
+    def embed(self, content: Tensor) -> Tensor:
+        return self.mask_embed(self.norm(content))  # type: ignore[no-any-return]
+
     def forward(self, queries: Queries, mask_features: Tensor) -> Prediction:
         normed = self.norm(queries.content)
         logits, embeddings = self.class_embed(normed), self.mask_embed(normed)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from queryseg.contracts import Backbone, Decoder, Heads, QuerySource
 from queryseg.decoders.mask_heads import MaskHeads
 from queryseg.decoders.upsampler import Upsampler
@@ -56,3 +58,6 @@ class QueryInjection(Decoder):
     ) -> Sequence[Prediction]:
         trunk = backbone.advance(features.trunk.join(queries.content), backbone.dims.depth)
         return [self.read(backbone, trunk, queries)]
+
+    def contents(self, backbone: Backbone, features: Features, queries: Queries, source: QuerySource) -> Tensor:
+        return backbone.finish(backbone.advance(features.trunk.join(queries.content), backbone.dims.depth)).queries

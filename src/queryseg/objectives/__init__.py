@@ -1,4 +1,6 @@
+from queryseg.objectives.grqa import GRQA
+from queryseg.objectives.grqo import GRQO
 from queryseg.objectives.matching import FixedAssignment, Hungarian
 from queryseg.objectives.set_criterion import SetCriterion
 
-__all__ = ["FixedAssignment", "Hungarian", "SetCriterion"]
+__all__ = ["GRQA", "GRQO", "FixedAssignment", "Hungarian", "SetCriterion"]

@@ -127,6 +127,18 @@ class Hungarian(Matcher):
             + self.dice_cost * pairwise_mask_dice(queries, targets)
         )
 
+    def costs_of_targets(self, prediction: Prediction, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+        """Costs (B, Q, M) for rewards, differentiable, ∞ where an image has fewer than M segments, and the segments'
+        labels (B, M); M of the fullest image, at least 1."""
+        segments = Segments.of(targets)
+        if max(segments.counts) == 0:
+            costs = prediction.class_scores.new_full((*prediction.class_scores.shape[:2], 1), torch.inf)
+            return costs, segments.labels.new_zeros(len(targets), 1)
+        labels, masks = segments.padded()
+        columns = torch.arange(labels.shape[1], device=labels.device)
+        missing = columns >= torch.tensor(segments.counts, device=labels.device)[:, None]
+        return self.costs(prediction, labels, masks).masked_fill(missing[:, None], torch.inf), labels
+
     @staticmethod
     def solve(costs: np.ndarray, counts: Sequence[int]) -> np.ndarray:
         """costs (B, Q, M of the fullest image) → (3, N) image, query row, segment; N = Σ min(Q, count)"""

@@ -25,6 +25,7 @@ class StepReference:
     def __init__(self, model: Segmenter, images: Tensor, trunk: Trunk | None) -> None:
         self.model, self.images, self.trunk = model, images, trunk
         self._features: Features | None = None
+        self._encoded: Features | None = None
         # the queries are kept beside the answer: the id of an object that is gone may be given to another one
         self._outputs: dict[int | None, tuple[Queries | None, Output]] = {}
 
@@ -36,11 +37,24 @@ class StepReference:
                 self._features = self.model.backbone(self.images, stop, self.trunk)
         return self._features
 
+    @property
+    def encoded(self) -> Features:
+        """Features behind the pixel decoder."""
+        if self._encoded is None:
+            with torch.no_grad():
+                self._encoded = self.model.encode(self.images, self.features.trunk)
+        return self._encoded
+
+    @torch.no_grad()
+    def contents(self, like: Queries) -> Tensor:
+        return self.model.contents(self.encoded, self.model.make_queries(self.encoded, like))
+
     def output(self, like: Queries | None = None) -> Output:
         key = None if like is None else id(like)
         if key not in self._outputs:
             with torch.no_grad():
-                self._outputs[key] = like, self.model(self.images, trunk=self.features.trunk, like=like)
+                queries = self.model.make_queries(self.encoded, like)
+                self._outputs[key] = like, self.model.decode(self.encoded, queries)
         return self._outputs[key][1]
 
 

@@ -64,7 +64,8 @@ class TrainingStep(nn.Module):
         losses = {"loss": images.new_zeros(())}
         for name, found in terms.items():
             for term, value in found.items():
-                losses["loss"] = losses["loss"] + objectives[name].weights[term] * value
+                if term not in objectives[name].statistics:
+                    losses["loss"] = losses["loss"] + objectives[name].weights[term] * value
                 losses[f"{name}/{term}"] = value.detach()
         return losses
 

@@ -86,7 +86,7 @@ class Trainer:
         self.module, self.optimiser = fabric.setup(step, optimiser)
         # after setup, which moves the model to its device and makes all processes' weights one
         self.average = None if self.settings.ema_decay is None else frozen_copy(self.model)
-        terms = [f"{name}/{term}" for name, objective in objectives.items() for term in objective.weights]
+        terms = [f"{name}/{term}" for name, o in objectives.items() for term in (*o.weights, *sorted(o.statistics))]
         self.meter = Meter(["loss", *terms, "gradient_norm"], fabric.device)
         self.step, self.scores = 0, dict[str, float]()
         if resume:
