@@ -8,12 +8,12 @@ import torch
 
 from queryseg.backbones import PlainViT, PyramidBackbone
 from queryseg.contracts import CAPABILITIES, check_parts
-from queryseg.decoders import QueryInjection
+from queryseg.decoders import PixelClassifier, QueryInjection
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
 from queryseg.pixel_decoders import Identity
-from queryseg.queries import LearnableQueries
-from queryseg.readouts import Mixture
+from queryseg.queries import LearnableQueries, NoQueries
+from queryseg.readouts import Mixture, PerPixel
 from queryseg.segmenter import Parts, build_segmenter
 
 
@@ -31,6 +31,14 @@ def test_qprompt_of_the_paper_has_315_million_parameters():
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     assert abs(millions - 315) < 1
     assert abs(sum(p.numel() for p in model.backbone.parameters()) / 1e6 - 304) < 1
+
+
+def test_the_mlp_head_of_the_paper_has_312_million_parameters():
+    with torch.device("meta"):
+        backbone = PlainViT("vit_large_patch14_dinov2", patch_size=16, image_size=512)
+        parts = Parts(backbone, Identity, NoQueries, PixelClassifier, PerPixel)
+        model = build_segmenter([f"class {k}" for k in range(19)], parts)
+    assert abs(sum(p.numel() for p in model.parameters()) / 1e6 - 312) < 1
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 80), (33, 61), (7, 100)])
@@ -74,7 +82,7 @@ def test_queries_change_the_answer_and_training_runs_the_same_graph_as_testing(t
     trained, tested = model.train()(images).final, model.eval()(images).final
     assert torch.equal(trained.mask_logits, tested.mask_logits)
     with torch.no_grad():
-        model.queries.content += 1
+        model.queries.content.normal_()  # a constant added to all of them would vanish in the block's LayerNorm
     assert not torch.allclose(model(images).final.mask_features, tested.mask_features)  # patches attend to queries
 
 

@@ -1,5 +1,6 @@
 from queryseg.decoders.mask_heads import MaskHeads
+from queryseg.decoders.pixel_classifier import ClassVectors, PixelClassifier
 from queryseg.decoders.query_injection import QueryInjection
 from queryseg.decoders.upsampler import Upsampler
 
-__all__ = ["MaskHeads", "QueryInjection", "Upsampler"]
+__all__ = ["ClassVectors", "MaskHeads", "PixelClassifier", "QueryInjection", "Upsampler"]

@@ -36,11 +36,7 @@ class QueryInjection(Decoder):
         heads: Callable[[Dims], Heads] = lambda dims: MaskHeads(dims, norm=False, activation="gelu"),
     ) -> None:
         super().__init__()
-        if len(dims.channels) != 1 or dims.width != dims.embed:
-            raise RecipeError(
-                f"QueryInjection reads the trunk's own tokens, but {len(dims.channels)} feature levels of width "
-                f"{dims.channels} arrive; set the backbone's pyramid to 'none' and pixel_decoder to Identity."
-            )
+        check_own_tokens(type(self).__name__, dims)
         self.late_blocks = num_blocks
         self.dims = dims
         self.upsampler = Upsampler(dims.embed, dims.strides[-1])
@@ -61,3 +57,12 @@ class QueryInjection(Decoder):
 
     def contents(self, backbone: Backbone, features: Features, queries: Queries, source: QuerySource) -> Tensor:
         return backbone.finish(backbone.advance(features.trunk.join(queries.content), backbone.dims.depth)).queries
+
+
+def check_own_tokens(decoder: str, dims: Dims) -> None:
+    """Raises: RecipeError if the one feature level is not the trunk's tokens."""
+    if len(dims.channels) != 1 or dims.width != dims.embed:
+        raise RecipeError(
+            f"{decoder} reads the trunk's own tokens, but {len(dims.channels)} feature levels of width "
+            f"{dims.channels} arrive; set the backbone's pyramid to 'none' and pixel_decoder to Identity."
+        )

@@ -1,3 +1,4 @@
 from queryseg.queries.learnable import LearnableQueries
+from queryseg.queries.no_queries import NoQueries
 
-__all__ = ["LearnableQueries"]
+__all__ = ["LearnableQueries", "NoQueries"]

@@ -86,8 +86,9 @@ class Trainer:
         self.module, self.optimiser = fabric.setup(step, optimiser)
         # after setup, which moves the model to its device and makes all processes' weights one
         self.average = None if self.settings.ema_decay is None else frozen_copy(self.model)
-        terms = [f"{name}/{term}" for name, o in objectives.items() for term in (*o.weights, *sorted(o.statistics))]
-        self.meter = Meter(["loss", *terms, "gradient_norm"], fabric.device)
+        terms = [f"{name}/{term}" for name, objective in objectives.items() for term in objective.weights]
+        self.statistics = [f"{name}/{term}" for name, o in objectives.items() for term in sorted(o.statistics)]
+        self.meter = Meter(["loss", *terms, *self.statistics, "gradient_norm"], fabric.device)
         self.step, self.scores = 0, dict[str, float]()
         if resume:
             self._restore()
@@ -189,7 +190,7 @@ class Trainer:
         scores = {f"miou/{name}": score for name, score in self.scores.items()} if validated else {}
         row |= means | scores | pace
         self.records.row(row)
-        self.progress.row(self.step, row)
+        self.progress.row(self.step, {name: value for name, value in row.items() if name not in self.statistics})
 
     @property
     def result(self) -> Segmenter:
