@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -119,14 +120,42 @@ def _instantiate(kind: type, content: Mapping[str, Any], allow: Iterable[str] | 
     return kind(**vars(parser.instantiate_classes(config)))
 
 
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping",
+    "collections.abc.Mapping": "a mapping",
+    "NoneType": "null",
+}
+
+
 def _one_sentence(message: str) -> str:
-    """jsonargparse's several lines about a wrong type, as one sentence."""
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    key = lines[0].removeprefix("Parser key ").strip('":') if lines else "recipe"
-    got = next((line for line in reversed(lines) if "Got value" in line), lines[-1] if lines else message)
-    expected, _, given = got.partition("Got value: ")
-    given = given.partition(" Got value: ")[0].removesuffix(".")
-    return f"recipe.{key}: {expected.strip()}" + (f" Given is {given}." if given else "")
+    """jsonargparse's several lines about a wrong type, as one sentence: where, the option and the part that has it, the
+    value, and the kinds that would do."""
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    kinds = re.findall(r"Expected an? (.+?)(?:\. Got value|$)", message, re.MULTILINE)
+    given = re.search(r"Got value: (.*?)(?:\. Got value: |\s*$)", message, re.MULTILINE)
+    given = given or re.search(r"Given value: (.*?)\s*$", message, re.MULTILINE)
+    if not (keys and kinds and given):
+        lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+        return f"recipe.{keys[0] if keys else ''}: {' '.join(lines)}"
+    part = re.search(r"class_path[ =]'([\w.]+)'", message)
+    where = f"recipe.{keys[0]}"
+    if len(keys) > 1 and part is not None:
+        where += f": option '{keys[-1]}' of {part[1].rpartition('.')[2]}"
+    return f"{where}: '{given[1]}' is given where {' or '.join(dict.fromkeys(map(_kind, kinds)))} is needed."
+
+
+def _kind(name: str) -> str:
+    """In words: "<class 'int'>" → "a whole number"."""
+    if name.startswith("typing.Literal["):
+        return "one of " + name.removeprefix("typing.Literal[").removesuffix("]")
+    plain = name.removeprefix("<class '").removesuffix("'>")
+    return _KINDS.get(plain, plain)
 
 
 # ───────────────────────────── checking ─────────────────────────────
@@ -184,6 +213,8 @@ def _check_part(seam: Any, value: Any, where: str, allowed: set[str] | None) -> 
         raise RecipeError(f"{where}: {found.__name__} is not a {seam.__name__}; name a class of that kind.")
     known = options_of(found)
     given = spec.get("init_args") or {}
+    if not isinstance(given, Mapping):
+        raise RecipeError(f"{where}.init_args is {given!r}, but must be a mapping of options.")
     needed = [n for n, option in known.items() if option.default is option.empty]
     _check_names(given, known, needed, where, f": {found.__name__}")
     for key, item in given.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from torch import Tensor
 from queryseg.contracts import Step
 from queryseg.decoders import MaskHeads
 from queryseg.errors import RecipeError
-from queryseg.objectives import GRQA, GRQO
+from queryseg.objectives import GRQA, GRQO, Hungarian, SetCriterion
 from queryseg.objectives.group_alignment import class_means, group_advantages, image_alignment, k3, log_policy
 from queryseg.objectives.grqo import log_objectness, standardised
 from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, Trunk
@@ -279,3 +281,9 @@ def test_half_precision_readings_are_compared_in_float32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         terms = scene.losses(objective)
     assert {value.dtype for value in terms.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("make", [partial(GRQA, DIMS), partial(GRQO, DIMS), partial(SetCriterion, DIMS), Hungarian])
+def test_there_must_be_points(make: Callable[..., Any]) -> None:
+    with pytest.raises(RecipeError, match="num_points is 0"):
+        make(num_points=0)

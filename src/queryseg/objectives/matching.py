@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from queryseg.errors import RecipeError
 from queryseg.objectives.mask_losses import at_least_float32, pairwise_mask_bce, pairwise_mask_dice
 from queryseg.ops.point_sampling import sample_maps, sample_masks
 from queryseg.types import Prediction, Target
@@ -103,6 +104,7 @@ class Hungarian(Matcher):
     def __init__(
         self, class_cost: float = 2.0, mask_cost: float = 5.0, dice_cost: float = 5.0, num_points: int = 12544
     ) -> None:
+        check_num_points(num_points)
         self.class_cost, self.mask_cost, self.dice_cost = class_cost, mask_cost, dice_cost
         self.num_points = num_points
 
@@ -148,3 +150,9 @@ class Hungarian(Matcher):
             pairs.append(np.stack([np.full_like(rows, image), rows, columns + first]))
             first += count
         return np.concatenate(pairs, 1)
+
+
+def check_num_points(num_points: int) -> None:
+    """Raises: RecipeError"""
+    if num_points < 1:
+        raise RecipeError(f"num_points is {num_points}, but must be at least 1.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from queryseg.contracts import Objective, Step
 from queryseg.objectives.mask_losses import at_least_float32, mask_bce, mask_dice
-from queryseg.objectives.matching import Assignment, Hungarian, Matcher, Segments
+from queryseg.objectives.matching import Assignment, Hungarian, Matcher, Segments, check_num_points
 from queryseg.ops.point_sampling import importance_points, sample_maps, sample_masks
 from queryseg.types import Dims, Output, Prediction, Target
 
@@ -47,6 +47,7 @@ class SetCriterion(Objective):
         dice_weight: float = 5.0,
     ) -> None:
         super().__init__()
+        check_num_points(num_points)
         self.matcher = matcher()
         self.requires = self.matcher.requires | {"no_object"}
         self.weights = {"class": class_weight, "mask": mask_weight, "dice": dice_weight}

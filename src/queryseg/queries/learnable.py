@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from queryseg.contracts import Heads, QuerySource
+from queryseg.errors import RecipeError
 from queryseg.types import Dims, Features, Queries
 
 
@@ -24,6 +25,8 @@ class LearnableQueries(QuerySource):
 
     def __init__(self, dims: Dims, num_queries: int = 100, position: bool = False, std: float = 0.02) -> None:
         super().__init__()
+        if num_queries < 1:
+            raise RecipeError(f"LearnableQueries: num_queries is {num_queries}, but must be at least 1.")
         self.content = nn.Parameter(torch.randn(num_queries, dims.width) * std)
         self.position = nn.Parameter(torch.randn(num_queries, dims.width) * std) if position else None
 
