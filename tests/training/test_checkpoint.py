@@ -59,7 +59,7 @@ def test_what_cannot_be_saved_at_all_is_no_matter_of_space(path: Path) -> None:
 
 
 def test_missing(path: Path) -> None:
-    with pytest.raises(CheckpointError, match="There is nothing to resume in"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
         read_checkpoint(path)
 
 

@@ -232,3 +232,11 @@ def test_nothing_of_grqa_is_in_the_model(data: Path, tmp_path: Path) -> None:
     rows = metrics(tmp_path / "grqa")
     assert [bool(row["grqa/group"]) for row in rows] == [False, True, True]
     assert all(row["grqa/active_queries"] for row in rows)
+
+
+@pytest.mark.parametrize("until", [2, 3])
+def test_a_run_in_two_parts_equals_one(until: int, data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    result = tiny_run.run(tiny_run.settings(data), tmp_path, until=until)
+    assert result.steps == read_checkpoint(tmp_path / "last.ckpt")["step"] == until
+    tiny_run.run(tiny_run.settings(data), tmp_path, resume=True)
+    assert_same_runs(uninterrupted, tmp_path)

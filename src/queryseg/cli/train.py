@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, exactly")
     parser.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run that fit")
+    parser.add_argument(
+        "--fork", type=Path, metavar="RUN", help="go on from another run's last step in --out, with other objectives"
+    )
+    parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, saved, to resume or to fork")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default auto)")
     parser.add_argument("--devices", type=int, default=1, help="processes that train together (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
@@ -34,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
         options.out,
         resume=options.resume,
         start_from=options.start_from,
+        fork=options.fork,
+        until=options.until,
         accelerator=options.accelerator,
         devices=options.devices,
         console=console,

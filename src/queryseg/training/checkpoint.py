@@ -61,7 +61,7 @@ def read_checkpoint(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(
-            f"There is nothing to resume in {path.parent}: it has no {path.name}; start without --resume."
+            f"{path.parent} holds no checkpoint ({path.name}); give the folder of a run that has begun."
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -79,18 +79,19 @@ def canonical(resolved: Mapping[str, Any]) -> str:
     return json.dumps(resolved, default=str)
 
 
-def check_same_recipe(path: Path, then: str, now: str) -> None:
-    """then, now: `canonical` recipes of the checkpoint and of this call.
+def check_same_recipe(path: Path, then: str, now: str, fork: bool = False) -> None:
+    """then, now: `canonical` recipes of the checkpoint and of this call. fork: objectives may differ too.
 
     Raises: CheckpointError naming the first key that changed and may not.
     """
     old, new = dict(_leaves(json.loads(then))), dict(_leaves(json.loads(now)))
+    free = (*HARMLESS, "objectives") if fork else HARMLESS
     for key in [*old, *(key for key in new if key not in old)]:
-        if old.get(key) != new.get(key) and not key.startswith(tuple(HARMLESS)):
+        if old.get(key) != new.get(key) and not key.startswith(free):
             was, is_ = (json.dumps(recipe[key]) if key in recipe else "not there" for recipe in (old, new))
             raise CheckpointError(
-                f"{path} cannot be resumed with a changed recipe: {key} was {was} and is now {is_}; change it back, "
-                f"or begin a new run with --start-from {path.parent}."
+                f"{path} cannot be {'forked' if fork else 'resumed'} with a changed recipe: {key} was {was} and is now "
+                f"{is_}; change it back, or begin a new run with --start-from {path.parent}."
             )
 
 

@@ -1,14 +1,40 @@
-"""How a run begins: in a folder of its own, from scratch, from where it stopped, or from the weights of another run."""
+"""How a run begins: in a folder of its own, from scratch, from where it or another run stopped, or from the weights of
+another run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from queryseg.errors import CheckpointError, InputError
+from torch import nn
+
+from queryseg.contracts import Objective
+from queryseg.errors import CheckpointError, InputError, UsageError
 from queryseg.inference.run_folder import MODEL, read_weights
 from queryseg.segmenter import Segmenter
 from queryseg.training.checkpoint import CHECKPOINT
 from queryseg.training.loading import CLASS_PIXELS
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with; see `launch.train`. Raises: UsageError if it is more than one thing."""
+
+    resume: bool = False
+    start_from: Path | None = None
+    fork: Path | None = None
+
+    def __post_init__(self) -> None:
+        ways = {"--resume": self.resume, "--start-from": self.start_from, "--fork": self.fork}
+        if len(given := [option for option, value in ways.items() if value]) > 1:
+            raise UsageError(f"A run begins in one way, but given are {' and '.join(given)}; give one of them.")
+
+
+def check_end(until: int | None, steps: int) -> None:
+    """Raises: UsageError"""
+    if until is not None and not 1 <= until <= steps:
+        raise UsageError(f"--until is {until}, but must be a step of the run, from 1 to {steps} (training.steps).")
 
 
 def prepare_folder(out: Path, resume: bool) -> None:
@@ -54,3 +80,27 @@ def start_from_weights(model: Segmenter, source: Path) -> list[str]:
         f"{len(fresh)} not there, {len(unused)} left over."
     )
     return [summary, *reshaped, *fresh, *unused]
+
+
+def take_over(objectives: nn.ModuleDict, state: dict[str, Any], source: Path) -> list[str]:
+    """Make the checkpoint of another run fit these objectives: those of the same name, with tensors of the same shapes,
+    keep its state, the others begin anew; references that none asks for are dropped. Changes `state`.
+
+    Returns the report.
+    """
+    own, found = objectives.state_dict(), state["objectives"]
+    taken: list[str] = []
+    fresh: list[str] = []
+    for name, objective in objectives.items():
+        mine = {f"{name}.{key}": value.shape for key, value in objective.state_dict().items()}
+        theirs = {key: value.shape for key, value in found.items() if key.startswith(f"{name}.")}
+        if mine == theirs:
+            own |= {key: found[key] for key in theirs}
+        if mine:
+            (taken if mine == theirs else fresh).append(name)
+    state["objectives"] = own
+    wanted = {reference for objective in objectives.values() for reference in cast(Objective, objective).references}
+    state["references"] = {name: kept for name, kept in state["references"].items() if name in wanted}
+    told = [f"Forked from {source} after step {state['step']}."]
+    told += [f"state taken over: {', '.join(taken)}"] if taken else []
+    return told + ([f"state begins anew: {', '.join(fresh)}"] if fresh else [])

@@ -35,7 +35,7 @@ from queryseg.training.progress import Progress
 from queryseg.training.records import Records
 from queryseg.training.references import References
 from queryseg.training.schedule import rate_factor, reseed
-from queryseg.training.start import start_from_weights
+from queryseg.training.start import Beginning, start_from_weights, take_over
 from queryseg.training.step import TrainingStep, build_objectives
 from queryseg.training.summary import summary_lines
 
@@ -58,8 +58,8 @@ class Trainer:
         recipe: Recipe,
         resolved: Mapping[str, Any],
         out: Path,
-        resume: bool,
-        start_from: str | Path | None,
+        beginning: Beginning,
+        until: int | None,
         previous: Segmenter | None,
         console: Console | None,
     ) -> None:
@@ -76,7 +76,7 @@ class Trainer:
         reseed(recipe.seed, 0, 0, 0)  # the parts made here begin alike in every process
         self.model = build_segmenter(classes.names, recipe.model)
         objectives = build_objectives(self.model, recipe.objectives, frozenset({"previous_task"} if previous else ()))
-        report = [] if start_from is None else start_from_weights(self.model, Path(start_from))
+        report = [] if beginning.start_from is None else start_from_weights(self.model, beginning.start_from)
         groups = parameter_groups(self.model, objectives, self.settings)
         # one kernel for all tensors; it unscales by itself, which clipping under 16-mixed must do before
         fused = fabric.device.type in ("cpu", "cuda") and self.settings.precision != "16-mixed"
@@ -90,8 +90,11 @@ class Trainer:
         self.statistics = [f"{name}/{term}" for name, o in objectives.items() for term in sorted(o.statistics)]
         self.meter = Meter(["loss", *terms, *self.statistics, "gradient_norm"], fabric.device)
         self.step, self.scores = 0, dict[str, float]()
-        if resume:
-            self._restore()
+        self.end, self.resumed = self.settings.steps if until is None else until, beginning.resume
+        if beginning.resume:
+            self._restore(self.path)
+        if beginning.fork is not None:
+            report = self._restore(beginning.fork / checkpoint.CHECKPOINT, fork=True)
 
         console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
         self.progress = Progress(console, self.settings.steps, self.step)
@@ -108,11 +111,11 @@ class Trainer:
         """The loop."""
         settings = self.settings
         with StopRequest() as stop, self.progress, closing(self.records) if self.records else nullcontext():
-            if self.step == 0:
+            if not self.resumed:
                 self.save()  # shows at once whether the folder can hold a run
             stream = self._batches()
             self.module.train()
-            while self.step < settings.steps:
+            while self.step < self.end:
                 self.meter.start()
                 stopping = self.optimise(stream, stop)
                 self.meter.stop(settings.batch_size * settings.accumulate * self.fabric.world_size)
@@ -124,9 +127,10 @@ class Trainer:
                     self.validate()
                 if validated or self.step % settings.log_every == 0:
                     self.log(validated)
-                if last or stopping or self.step % settings.save_every == 0:
+                ending = self.step == self.end
+                if ending or stopping or self.step % settings.save_every == 0:
                     self.save()
-                if stopping and not last:
+                if stopping and not ending:
                     raise TrainingInterrupted(
                         f"Stopped after step {self.step} of {settings.steps}, which is saved in {self.out}; continue "
                         "with the same command and --resume."
@@ -220,11 +224,17 @@ class Trainer:
             "scores": self.scores,
         }
 
-    def _restore(self) -> None:
-        path, state = self.path, checkpoint.read_checkpoint(self.path)
-        checkpoint.check_same_recipe(path, state["recipe"], self.canonical)
+    def _restore(self, path: Path, fork: bool = False) -> list[str]:
+        """Returns what a fork took over, line by line."""
+        state = checkpoint.read_checkpoint(path)
+        checkpoint.check_same_recipe(path, state["recipe"], self.canonical, fork)
         checkpoint.check_same_data(path, state["data"], fingerprint(self.dataset, self.fabric.world_size))
         load_weights(self.model, state["model"], str(path))
+        report = []
+        if fork:
+            if state["step"] >= self.settings.steps:
+                raise CheckpointError(f"{path} is a complete run; fork one that stopped before, e.g. by --until STEP.")
+            report = take_over(self.module.module.objectives, state, path.parent)
         try:
             self.optimiser.load_state_dict(state["optimiser"])
             self.module.module.objectives.load_state_dict(state["objectives"])
@@ -235,8 +245,10 @@ class Trainer:
             self.average = restore_copy(self.model, state["average"], str(path))
         self.references.load_state_dict(state["references"], str(path))
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.meter.add(state["meter"].to(self.fabric.device))
+        if not fork:  # whose columns may be others
+            self.meter.add(state["meter"].to(self.fabric.device))
         self.step, self.scores = state["step"], state["scores"]
+        return report
 
     def _batches(self) -> Iterator[Batch]:
         fabric, pinned = self.fabric, self.fabric.device.type == "cuda"

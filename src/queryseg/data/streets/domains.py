@@ -19,6 +19,7 @@ class Domain:
     wet        reflectance of the road; streaks: rain streaks per 256×512 image
     snow       share of upward surfaces that are white; flakes: per 256×512 image
     exposure, tint (red gain, blue gain), saturation, noise (standard deviation, grey levels)
+    texture    strength of the noise of every material, 1 as in its table
     """
 
     city: City = HOME
@@ -40,6 +41,7 @@ class Domain:
     tint: Range = (0.92, 1.08)
     saturation: float = 1.0
     noise: float = 2.5
+    texture: float = 1.0
 
 
 TABLE: dict[str, Domain] = {

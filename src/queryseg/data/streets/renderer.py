@@ -75,13 +75,17 @@ def render(domain: str, seed: int, index: int, size: tuple[int, int] = (256, 512
         raise InputError(f"Street number {index} of seed {seed} does not exist; numbers start at 0.")
     conditions = TABLE[domain]
     plan = generator(seed, index, int(conditions.city is not HOME))
+    return draw(conditions, plan, generator(seed, index, 2 + DOMAINS.index(domain)), size)
+
+
+def draw(conditions: Domain, plan: np.random.Generator, rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+    """One street under any conditions. plan decides what stands where, rng the light and the weather."""
     street = Street.draw(conditions.city, Dice(plan))
     furnish(street)
     populate(street)
     placements = street.painted()
     raster = draw_faces(placements, street.wear(plan), street.camera, size)
     shadows = draw_shadows(placements, street.sun, street.camera, size) if conditions.sun[1] > 0 else None
-    rng = generator(seed, index, 2 + DOMAINS.index(domain))
     rgb = _develop(raster, street, conditions, shadows, rng)
     height, width = size
     label_map = raster.faces.label[raster.index].reshape(height, width)
@@ -94,7 +98,7 @@ def _develop(
 ) -> Floats:
     """Light and weather: (3, N)."""
     faces, index = raster.faces, raster.index
-    rows, factor, noise = shading.surface(raster)
+    rows, factor, noise = shading.surface(raster, domain.texture)
     factor *= shading.ground_contact(raster)
     strength = float(rng.uniform(*domain.sun))
     ambient = np.array(domain.ambient, np.float32)

@@ -17,7 +17,7 @@ from queryseg.data.streets.textures import TILE, cloud_noise, material_table, su
 MASK = TILE - 1
 
 
-def surface(raster: Raster) -> tuple[NDArray[np.int64], Floats, Floats]:
+def surface(raster: Raster, texture: float) -> tuple[NDArray[np.int64], Floats, Floats]:
     """Texture: rows of the colour table (N,) (inside or outside the grid cells), noise (N,) as a factor, and the bare
     noise (N,) in about ±1."""
     faces, index = raster.faces, raster.index
@@ -34,7 +34,7 @@ def surface(raster: Raster) -> tuple[NDArray[np.int64], Floats, Floats]:
     row *= TILE
     row += column
     noise = surface_noise().take(row)
-    factor = table.amplitude[faces.material].take(index)
+    factor = (table.amplitude * np.float32(texture))[faces.material].take(index)
     factor *= noise
     factor += 1
 
