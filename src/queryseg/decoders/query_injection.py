@@ -37,6 +37,8 @@ class QueryInjection(Decoder):
     ) -> None:
         super().__init__()
         check_own_tokens(type(self).__name__, dims)
+        if num_blocks < 1:
+            raise RecipeError(f"{type(self).__name__}: num_blocks is {num_blocks}, but must be at least 1.")
         self.late_blocks = num_blocks
         self.dims = dims
         self.upsampler = Upsampler(dims.embed, dims.strides[-1])
