@@ -1,6 +1,7 @@
+from queryseg.decoders.cross_attention import CrossAttention
 from queryseg.decoders.mask_heads import MaskHeads
 from queryseg.decoders.pixel_classifier import ClassVectors, PixelClassifier
 from queryseg.decoders.query_injection import QueryInjection
 from queryseg.decoders.upsampler import Upsampler
 
-__all__ = ["ClassVectors", "MaskHeads", "PixelClassifier", "QueryInjection", "Upsampler"]
+__all__ = ["ClassVectors", "CrossAttention", "MaskHeads", "PixelClassifier", "QueryInjection", "Upsampler"]
