@@ -8,10 +8,10 @@ import torch
 
 from queryseg.backbones import PlainViT, PyramidBackbone
 from queryseg.contracts import CAPABILITIES, check_parts
-from queryseg.decoders import PixelClassifier, QueryInjection
+from queryseg.decoders import CrossAttention, PixelClassifier, QueryInjection
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
-from queryseg.pixel_decoders import Identity
+from queryseg.pixel_decoders import Deformable, Identity, Projected
 from queryseg.queries import LearnableQueries, NoQueries
 from queryseg.readouts import Mixture, PerPixel
 from queryseg.segmenter import Parts, build_segmenter
@@ -39,6 +39,21 @@ def test_the_mlp_head_of_the_paper_has_312_million_parameters():
         parts = Parts(backbone, Identity, NoQueries, PixelClassifier, PerPixel)
         model = build_segmenter([f"class {k}" for k in range(19)], parts)
     assert abs(sum(p.numel() for p in model.parameters()) / 1e6 - 312) < 1
+
+
+@pytest.mark.parametrize(
+    ("pixel_decoder", "expected"),
+    [(Deformable, 325), (Projected, 320), (partial(Projected, levels=[1]), 320)],
+    ids=["mask2former", "without_pixel_decoder", "without_multi_scale"],
+)
+def test_the_ladder_of_the_paper_has_325_320_and_320_million_parameters(pixel_decoder, expected):
+    # spec §2, from Table 7
+    with torch.device("meta"):
+        backbone = PlainViT("vit_large_patch14_dinov2", patch_size=16, image_size=512, pyramid="bilinear")
+        queries = partial(LearnableQueries, position=True, std=1.0)
+        parts = Parts(backbone, pixel_decoder, queries, CrossAttention, Mixture)
+        model = build_segmenter([f"class {k}" for k in range(19)], parts)
+    assert abs(sum(p.numel() for p in model.parameters()) / 1e6 - expected) < 1
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 80), (33, 61), (7, 100)])

@@ -229,7 +229,8 @@ class QuerySource(Part):
         choices with its own features; the others ignore it."""
 
     def refine(self, queries: Queries, round: Round) -> Queries:
-        """Called with the reading before layer 0 (round.layer −1) and after every layer; isolated rows included."""
+        """Called with the reading before layer 0 (round.layer −1) and after every layer but the last, behind which
+        nothing reads queries; isolated rows included. In eval mode the masks of these readings may be coarser."""
         return queries
 
 
@@ -347,6 +348,7 @@ CAPABILITIES: Mapping[str, str] = {
     "complete_trunk": "the trunk has run all its blocks before the decoder starts",
     "joint_embeddings": "the backbone projects into an image–text space",
     "text_context": "features.context holds one text embedding per class",
+    "level_positions": "features.positions holds one map per level",
     "position_maps": "features.positions are learned maps of all four levels",
     "query_content": "features.extras holds query contents made by the adapter",
     "query_position": "features.extras holds query positions made by the adapter",

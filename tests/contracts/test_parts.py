@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +16,18 @@ from queryseg.decoders import MaskHeads
 from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, Trunk
 
 DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2)
+PYRAMID = Dims(("a", "b", "c"), 16, 2, (16, 12, 8, 4), (32, 16, 8, 4), 4, 16, joinable=2)
 PARTS = {path: (seam, part) for seam in SEAMS for path, part in find_parts(seam).items()}
 SIZED = {path: (seam, part) for path, (seam, part) in PARTS.items() if seam not in ("backbones", "readouts")}
+
+
+def sizes(path: str) -> Dims:
+    """What a part of this seam receives: pixel decoders may read a pyramid."""
+    return PYRAMID if SIZED[path][0] == "pixel_decoders" else DIMS
+
+
+def paths(seam: str) -> list[str]:
+    return [path for path, (own, _) in PARTS.items() if own == seam]
 
 
 def features(batch: int = 2, height: int = 3, width: int = 5) -> Features:
@@ -35,9 +46,9 @@ def test_a_part_is_documented_and_speaks_the_common_vocabulary(path):
 
 @pytest.mark.parametrize("path", SIZED)
 def test_a_part_builds_from_sizes_alone_copies_and_reloads(path):
-    part = SIZED[path][1](DIMS)
+    part = SIZED[path][1](sizes(path))
     assert isinstance(part, Part)
-    other = SIZED[path][1](DIMS)
+    other = SIZED[path][1](sizes(path))
     other.load_state_dict(part.state_dict())
     for a, b in zip(part.state_dict().values(), copy.deepcopy(other).state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -48,14 +59,14 @@ def test_a_part_builds_from_sizes_alone_copies_and_reloads(path):
 @pytest.mark.parametrize("path", SIZED)
 def test_equal_seeds_give_equal_weights(path):
     torch.manual_seed(3)
-    first = SIZED[path][1](DIMS)
+    first = SIZED[path][1](sizes(path))
     torch.manual_seed(3)
-    second = SIZED[path][1](DIMS)
+    second = SIZED[path][1](sizes(path))
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "queries"])
+@pytest.mark.parametrize("path", paths("queries"))
 def test_query_sources(path):
     source = PARTS[path][1](DIMS)
     assert isinstance(source, QuerySource)
@@ -68,7 +79,7 @@ def test_query_sources(path):
     assert all(p.grad is not None for n, p in source.named_parameters() if n == "content")
 
 
-@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "heads"])
+@pytest.mark.parametrize("path", paths("heads"))
 def test_heads(path):
     heads = PARTS[path][1](DIMS)
     assert isinstance(heads, Heads)
@@ -81,13 +92,22 @@ def test_heads(path):
     assert heads.provides & {"no_object", "sigmoid_classes", "class_rows"}
 
 
-@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "pixel_decoders"])
-def test_pixel_decoders(path):
-    decoder = PARTS[path][1](DIMS)
+@pytest.mark.parametrize("path", paths("pixel_decoders"))
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (3, 5)])
+def test_pixel_decoders(path, size):
+    decoder = PARTS[path][1](PYRAMID)
     assert isinstance(decoder, PixelDecoder)
-    out = decoder(features())
+    height, width = size
+    given = features(2, height, width)
+    levels = tuple(torch.randn(2, c, height << k, width << k) for k, c in enumerate(PYRAMID.channels))
+    out = decoder(replace(given, levels=levels, mask_features=levels[-1]))
+    assert out.trunk is given.trunk
     assert tuple(level.shape[1] for level in out.levels) == decoder.dims.channels
-    assert out.mask_features.shape[1] == decoder.dims.mask_channels
+    for level, stride in zip(out.levels, decoder.dims.strides, strict=True):
+        assert level.shape[-2:] == (height * 32 // stride, width * 32 // stride)
+    assert out.mask_features.shape == (2, decoder.dims.mask_channels, 8 * height, 8 * width)
+    if "level_positions" in decoder.provides:
+        assert [p.shape[1:] for p in out.positions] == [level.shape[1:] for level in out.levels]
 
 
 class Same:
@@ -102,7 +122,7 @@ class Same:
 
 
 @pytest.mark.parametrize("progress", [0, 9])
-@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "objectives"])
+@pytest.mark.parametrize("path", paths("objectives"))
 def test_objectives_return_the_terms_they_name(path, progress):
     objective = PARTS[path][1](DIMS)
     assert isinstance(objective, Objective)
@@ -133,7 +153,7 @@ def test_objectives_return_the_terms_they_name(path, progress):
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-@pytest.mark.parametrize("path", [p for p, (seam, _) in PARTS.items() if seam == "readouts"])
+@pytest.mark.parametrize("path", paths("readouts"))
 def test_readouts_have_no_weights(path):
     assert not list(PARTS[path][1]().parameters())
 

@@ -1,7 +1,16 @@
+from queryseg.decoders.cross_attention import CrossAttention
 from queryseg.decoders.mask_heads import MaskHeads
 from queryseg.decoders.masked_injection import MaskedInjection
 from queryseg.decoders.pixel_classifier import ClassVectors, PixelClassifier
 from queryseg.decoders.query_injection import QueryInjection
 from queryseg.decoders.upsampler import Upsampler
 
-__all__ = ["ClassVectors", "MaskHeads", "MaskedInjection", "PixelClassifier", "QueryInjection", "Upsampler"]
+__all__ = [
+    "ClassVectors",
+    "CrossAttention",
+    "MaskHeads",
+    "MaskedInjection",
+    "PixelClassifier",
+    "QueryInjection",
+    "Upsampler",
+]

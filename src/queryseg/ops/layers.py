@@ -38,3 +38,8 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def tokens_of(x: Tensor) -> Tensor:
+    """(B, C, h, w) → (B, h·w, C), row by row"""
+    return x.flatten(2).transpose(1, 2)

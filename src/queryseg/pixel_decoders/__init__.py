@@ -1,3 +1,5 @@
+from queryseg.pixel_decoders.deformable import Deformable
 from queryseg.pixel_decoders.identity import Identity
+from queryseg.pixel_decoders.projected import Projected
 
-__all__ = ["Identity"]
+__all__ = ["Deformable", "Identity", "Projected"]

@@ -1,0 +1,35 @@
+"""Positions of the cells of a map as sines and cosines.
+
+Shape legend: C channels, h×w a grid.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sine_positions(x: Tensor) -> Tensor:
+    """Where the cells of a map lie, in as many channels: x (any, C, h, w) → (1, C, h, w) of its dtype and device.
+
+    C (a multiple of 4): one half for y, then one for x. Cell i of n lies at 2π (i + 1) / n; even channels are sines,
+    odd ones cosines, of wavelengths that grow geometrically from 2π to 10000 · 2π.
+
+    Source: DETR (arXiv 2005.12872) §A.4 in the form that Mask2Former uses, positions normalised to 2π.
+    """
+    channels, height, width = x.shape[1:]
+    half = channels // 2
+    dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot count beyond 256
+    pair = torch.arange(half, dtype=dtype, device=x.device) // 2
+    wavelengths = 10000 ** (2 * pair / half)
+
+    def along(length: int) -> Tensor:
+        place = torch.arange(1, length + 1, dtype=dtype, device=x.device) / (length + 1e-6) * 2 * math.pi
+        angles = place[:, None] / wavelengths
+        return torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 2).flatten(1)
+
+    rows = along(height)[:, None].expand(-1, width, -1)
+    columns = along(width)[None].expand(height, -1, -1)
+    return torch.cat((rows, columns), 2).permute(2, 0, 1)[None].to(x.dtype)

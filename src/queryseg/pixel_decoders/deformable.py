@@ -1,0 +1,134 @@
+"""Levels exchange what they know by deformable attention.
+
+Shape legend: B images, C channels of a backbone level, D width, S cells of the levels that take part, h×w a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from queryseg.contracts import PixelDecoder
+from queryseg.errors import RecipeError
+from queryseg.ops.deformable_attention import Cells, DeformableAttention
+from queryseg.ops.layers import tokens_of
+from queryseg.ops.sine_positions import sine_positions
+from queryseg.pixel_decoders.pyramid import check_pyramid
+from queryseg.types import Dims, Features
+
+NUM_LEVELS = 3
+"""Levels that exchange; the fourth, finest one is only read."""
+
+
+class DeformableLayer(nn.Module):
+    """Deformable attention, then a feed-forward layer; each adds to its input and is normed after.
+
+    Source: Mask2Former §3.2.2; Deformable DETR's encoder layer.
+    """
+
+    def __init__(self, width: int, hidden: int, num_heads: int, num_points: int) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(width, num_heads, NUM_LEVELS, num_points)
+        self.attention_norm = nn.LayerNorm(width)
+        self.expand, self.reduce = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        nn.init.xavier_uniform_(self.expand.weight)
+        nn.init.xavier_uniform_(self.reduce.weight)
+
+    def forward(self, x: Tensor, position: Tensor, cells: Cells) -> Tensor:
+        """x (B, S, D), position (1 or B, S, D) → (B, S, D)"""
+        x = self.attention_norm(x + self.attention(x, position, cells))
+        return self.feed_forward_norm(x + self.reduce(F.relu(self.expand(x))))  # type: ignore[no-any-return]
+
+
+class Deformable(PixelDecoder):
+    """Mask2Former's pixel decoder: the three coarse levels pass through layers of deformable attention; the finest of
+    them, upsampled and added to the backbone's finest level, becomes the mask features.
+
+    width       D
+    num_layers  of deformable attention
+    hidden      width of their feed-forward layers
+    num_heads, num_points  of deformable attention, points per head and level
+    groups      of GroupNorm after every convolution
+
+    Deviation: the level embedding that the original adds in its transformer decoder is added here, so that sources and
+    decoders read the same memory.
+    Source: Mask2Former (arXiv 2112.01527) §3.2.2, initialisation included.
+    """
+
+    provides = frozenset({"level_positions"})
+
+    def __init__(
+        self,
+        dims: Dims,
+        width: int = 256,
+        num_layers: int = 6,
+        hidden: int = 1024,
+        num_heads: int = 8,
+        num_points: int = 4,
+        groups: int = 32,
+    ) -> None:
+        super().__init__()
+        check_pyramid("Deformable", dims, width)
+        if width % groups:
+            raise RecipeError(f"Deformable: width {width} cannot be split into {groups} groups; choose another number.")
+
+        *coarse, finest = dims.channels
+        entrances = [nn.Conv2d(channels, width, 1) for channels in coarse]
+        for entrance in entrances:
+            nn.init.xavier_uniform_(entrance.weight)
+            nn.init.zeros_(entrance.bias)  # type: ignore[arg-type]
+        self.inputs = nn.ModuleList(nn.Sequential(entrance, nn.GroupNorm(groups, width)) for entrance in entrances)
+        self.encoder_level_embed = nn.Parameter(torch.randn(NUM_LEVELS, width))
+        self.layers = nn.ModuleList(DeformableLayer(width, hidden, num_heads, num_points) for _ in range(num_layers))
+        lateral, smooth = nn.Conv2d(finest, width, 1, bias=False), nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.lateral = nn.Sequential(lateral, nn.GroupNorm(groups, width))
+        self.smooth = nn.Sequential(smooth, nn.GroupNorm(groups, width), nn.ReLU())
+        self.mask_projection = nn.Conv2d(width, width, 1)
+        for convolution in (lateral, smooth, self.mask_projection):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+        nn.init.zeros_(self.mask_projection.bias)  # type: ignore[arg-type]
+        self.decoder_level_embed = nn.Parameter(torch.randn(NUM_LEVELS, width))
+        self.dims = replace(
+            dims,
+            channels=(width,) * NUM_LEVELS,
+            strides=dims.strides[:NUM_LEVELS],
+            mask_channels=width,
+            width=width,
+        )
+
+    def undecayed(self) -> frozenset[str]:
+        return frozenset({"encoder_level_embed", "decoder_level_embed"})
+
+    def positions(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(B, D, h, w) per level → (1 or B, D, h, w) per level"""
+        return tuple(sine_positions(m) for m in maps)
+
+    def exchange(self, maps: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
+        """What the layers make of the coarse levels: (B, D, h, w) each → the same shapes."""
+        sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        cells = Cells(sizes, maps[0])
+        x = torch.cat([tokens_of(m) for m in maps], 1)
+        position = torch.cat([tokens_of(p) + e for p, e in zip(positions, self.encoder_level_embed, strict=True)], 1)
+        for layer in self.layers:
+            x = layer(x, position, cells)
+        parts = torch.split(x, [height * width for height, width in sizes], 1)
+        return [part.transpose(1, 2).reshape(m.shape) for part, m in zip(parts, maps, strict=True)]
+
+    def forward(self, features: Features) -> Features:
+        *coarse, finest = features.levels
+        maps = [entrance(level) for entrance, level in zip(self.inputs, coarse, strict=True)]
+        positions = self.positions(maps)
+        maps = self.exchange(maps, positions)
+        fine = self.lateral(finest)
+        fine = self.smooth(fine + F.interpolate(maps[-1], fine.shape[-2:], mode="bilinear", align_corners=False))
+        return replace(
+            features,
+            levels=tuple(m + e[:, None, None] for m, e in zip(maps, self.decoder_level_embed, strict=True)),
+            positions=positions,
+            mask_features=self.mask_projection(fine),
+        )
