@@ -1,0 +1,101 @@
+"""Rows of finished runs to tables: means over seeds with intervals, and differences between arms of the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import nan, sqrt
+from typing import Any
+
+import numpy as np
+from arms import ARMS, NUM_QUERIES
+from scipy import stats
+
+Row = dict[str, Any]
+
+
+def interval(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean (Student's t over seeds); nan for one value."""
+    if len(values) < 2:
+        return nan
+    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / sqrt(len(values)))
+
+
+def unseen(row: Row) -> float:
+    """Mean mIoU over all domains but the first, the source."""
+    return float(np.mean(list(row["mean_iou"].values())[1:]))
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and half-interval in points."""
+    half = interval(values)
+    mean = f"{100 * float(np.mean(values)):.1f}"
+    return mean if half != half else f"{mean} ± {100 * half:.1f}"
+
+
+def difference(rows: Iterable[Row], arm: str, control: str) -> str:
+    """Unseen mean of `arm` minus that of `control`, seed by seed."""
+    by = {(row["arm"], row["seed"]): unseen(row) for row in rows}
+    pairs = [by[arm, seed] - by[control, seed] for a, seed in by if a == arm and (control, seed) in by]
+    return "" if not pairs else f"{'+' if np.mean(pairs) >= 0 else ''}{percent(pairs)}"
+
+
+def markdown(titles: list[str], lines: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(titles) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
+
+
+def arm_table(rows: list[Row], setting: str) -> str:
+    """One line per arm; the last column compares with QPrompt of the same seed, from whose first stage it forks."""
+    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None]
+    if not mine:
+        return "Nothing has been measured yet."
+    domains = list(mine[0]["mean_iou"])
+    lines = []
+    for arm, entry in ARMS.items():
+        found = [row for row in mine if row["arm"] == arm]
+        if found:
+            active = [row["active_queries"][domains[0]] for row in found]
+            line = [entry.title, str(len(found)), *(percent([row["mean_iou"][d] for row in found]) for d in domains)]
+            line += [percent([unseen(row) for row in found])] if len(domains) > 2 else []
+            line += ["" if arm == "qprompt" else difference(mine, arm, "qprompt")]
+            lines.append([*line, "–" if active[0] is None else f"{np.mean(active):.1f}"])
+    mean = ["unseen mean"] if len(domains) > 2 else []
+    titles = [
+        "arm",
+        "seeds",
+        *(d.replace("_", " ") for d in domains),
+        *mean,
+        "unseen, against QPrompt",
+        "active queries",
+    ]
+    return markdown(titles, lines)
+
+
+def query_table(rows: list[Row]) -> str:
+    """QPrompt and QPrompt-R1 by number of queries."""
+    lines = []
+    for k in NUM_QUERIES:
+        for arm in ("qprompt", "qprompt_r1"):
+            for row in rows:
+                if row["setting"] == "streets" and row["queries"] == k and row["arm"] == arm:
+                    first = next(iter(row["mean_iou"]))
+                    lines.append(
+                        [
+                            f"{k}, {ARMS[arm].title.removeprefix('+ KL = ')}",
+                            percent([row["mean_iou"][first]]),
+                            percent([unseen(row)]),
+                            f"{row['active_queries'][first]:.1f}",
+                            f"{row['grqa/group_size']:.1f}",
+                            f"{row['grqa/classes_occupied']:.1f}",
+                            f"{100 * row['regrouped_per_100_steps']:.1f} %",
+                        ]
+                    )
+    titles = ["queries", "clear", "unseen mean", "active", "group size", "classes occupied", "regrouped per 100 steps"]
+    return markdown(titles, lines) if lines else "Nothing has been measured yet."
+
+
+def summary(rows: list[Row]) -> str:
+    """All tables as Markdown."""
+    parts = {"Streets": arm_table(rows, "streets"), "Number of queries": query_table(rows)}
+    parts["CamVid, day to dusk"] = arm_table(rows, "camvid")
+    return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())

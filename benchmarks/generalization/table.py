@@ -1,0 +1,242 @@
+"""Does GRQA generalize? Trains every arm on one domain, tests it on domains it has never seen, and prints the tables.
+
+    python benchmarks/generalization/table.py --work runs/generalization [--camvid DATA] [--jobs 2]
+    python benchmarks/generalization/table.py --print
+
+Each finished run appends one row to benchmarks/results/generalization.jsonl; runs whose row is there are skipped, and
+an interrupted one goes on from its checkpoint: the same command continues. One thread per run; arms that differ in GRQA
+alone fork from one first stage per seed. No checkpoint is chosen: the last one is tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from arms import ROOT, STAGE_ONE, Run, all_runs
+from rich.console import Console
+from summary import summary
+from torch import Tensor
+
+from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.protocol import Protocol
+from queryseg.data.streets import DOMAINS, Streets
+from queryseg.data.writer import write_cityscapes
+from queryseg.evaluation.evaluator import evaluate
+from queryseg.host_memory import keep_freed_memory
+from queryseg.inference.run_folder import read_model
+from queryseg.objectives.group_alignment import similarities
+from queryseg.recipe_file import build, resolve
+from queryseg.segmenter import Segmenter
+from queryseg.training.checkpoint import CHECKPOINT, read_checkpoint
+from queryseg.training.launch import train
+
+RESULTS = ROOT / "benchmarks" / "results" / "generalization.jsonl"
+PRETRAINED = "pretrained.safetensors"
+EVERY, PROBE = 100, 20
+"""Steps between two looks at the groups, and streets that are looked at."""
+NUM_IMAGES, TEST_SEED = 100, 2
+"""Test streets per domain; their seed is neither that of training (0) nor of validation (1)."""
+
+
+def rows() -> list[dict[str, Any]]:
+    """What is finished."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def append(row: dict[str, Any]) -> None:
+    """One line, whole, whoever else writes at the same time."""
+    with RESULTS.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps(row) + "\n")
+
+
+def prepared(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
+    """The recipe of a run with its training images on the disk."""
+    content = run.content()
+    if run.setting == "camvid":
+        content["data"]["root"] = str(camvid)
+        return content
+    content["data"]["train"] = str(work / "streets" / "train_clear.yaml")
+    return content
+
+
+def write_streets(work: Path) -> None:
+    """The training streets as files: decoding one is cheaper than rendering it in every epoch."""
+    if not (work / "streets" / "train_clear.yaml").exists():  # it is written last
+        scenes = dict(Run("streets", "qprompt", 0).content()["data"]["train"])
+        scenes.pop("layout")
+        write_cityscapes(Streets(**scenes), work / "streets", "train", 2)
+
+
+def test_sets(run: Run, content: dict[str, Any]) -> dict[str, SegmentationDataset]:
+    """The source domain first."""
+    if run.setting == "streets":
+        return {domain: Streets(domain, NUM_IMAGES, TEST_SEED, (128, 256)) for domain in DOMAINS}
+    root = Path(content["data"]["root"])
+    return {name: open_data(source, root) for name, source in content["data"]["validate"].items()}
+
+
+def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
+    """A row."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    content = prepared(run, work, camvid)
+    steps = content["training"]["steps"]
+    weights = None if run.arm == "scratch" else work / PRETRAINED
+    if run.stem is None:
+        go_on(content, work / run.name, start_from=weights)
+        return measured(run, work / run.name, content) | minutes_since(start)
+    first, fork = round(steps * STAGE_ONE), work / "stage_one" / run.stem.name
+    go_on(prepared(run.stem, work, camvid), fork, until=first, start_from=weights)
+    if run.queries is None:
+        go_on(content, work / run.name, fork=fork)
+        return measured(run, work / run.name, content) | minutes_since(start)
+    groups = [probed_groups(run, fork)]
+    for step in range(first + EVERY, steps + 1, EVERY):
+        go_on(content, work / run.name, until=step, fork=fork)
+        groups.append(probed_groups(run, work / run.name))
+    go_on(content, work / run.name, fork=fork)
+    regrouped = [float((a != b).float().mean()) for a, b in pairwise(groups)]
+    found = {"regrouped_per_100_steps": round(sum(regrouped) / len(regrouped), 4)}
+    return measured(run, work / run.name, content) | found | minutes_since(start)
+
+
+def go_on(content: dict[str, Any], out: Path, until: int | None = None, **beginning: Path | None) -> None:
+    """Begin a run, or continue it where it was interrupted."""
+    out.mkdir(parents=True, exist_ok=True)
+    resolved = resolve(content)
+    options: dict[str, Any] = {"resume": True} if (out / CHECKPOINT).exists() else dict(beginning)
+    with (out / "log.txt").open("a") as log:
+        console = Console(file=log, width=150)
+        train(build(resolved), resolved, out, until=until, accelerator="cpu", console=console, **options)
+
+
+def minutes_since(start: float) -> dict[str, float]:
+    return {"minutes": round((time.perf_counter() - start) / 60, 1)}
+
+
+@torch.no_grad()
+def probed_groups(run: Run, out: Path) -> Tensor:
+    """(images, Q) the class whose prototype is nearest to each query, on the same images of the source every time."""
+    model = read_model(out).model
+    bank = read_checkpoint(out / CHECKPOINT)["objectives"]
+    prototypes = bank["grqa.prototypes"][bank["grqa.initialised"]]
+    images = torch.stack([Streets("clear", PROBE, 1, (128, 256))[i].image for i in range(PROBE)])
+    embeddings = model(model.normalise(images)).final.mask_embeddings
+    return similarities(embeddings, prototypes).argmax(-1)
+
+
+@torch.no_grad()
+def measured(run: Run, out: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """mIoU and active queries per domain."""
+    loaded = read_model(out)
+    protocol = Protocol(**content["data"].get("protocol", {}))
+    scores, active = {}, {}
+    for name, dataset in test_sets(run, content).items():
+        found = evaluate(loaded.model, dataset, protocol, name=name)
+        scores[name] = round(found.mean_iou, 5)
+        active[name] = active_queries(loaded.model, dataset)
+    return {
+        "run": run.name,
+        "setting": run.setting,
+        "queries": run.queries,
+        "arm": run.arm,
+        "seed": run.seed,
+        "steps": content["training"]["steps"],
+        "mean_iou": scores,
+        "active_queries": active,
+        **last_statistics(out / "metrics.csv"),
+    }
+
+
+def active_queries(model: Segmenter, dataset: SegmentationDataset) -> float | None:
+    """Queries per image whose best class is not "no object"; None where there are no queries."""
+    if "no_object" not in model.heads.provides:
+        return None
+    images = (dataset[i].image[None] for i in range(min(len(dataset), NUM_IMAGES)))
+    logits = torch.cat([model(model.normalise(image)).final.class_logits for image in images])
+    return round(float((logits.argmax(-1) < model.dims.num_classes).sum(1).float().mean()), 2)
+
+
+def last_statistics(metrics: Path) -> dict[str, float]:
+    """What GRQA's log says of the last tenth of the steps; nothing for arms without it."""
+    with metrics.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    names = [name for name in table[0] if name.startswith("grqa/") and table[-1][name]]
+    last = table[-max(1, len(table) // 10) :]
+    return {name: round(sum(float(row[name]) for row in last) / len(last), 5) for name in names}
+
+
+def run_one(name: str, work: Path, camvid: Path | None) -> None:
+    """A run in a process of its own."""
+    run = next(run for run in all_runs() if run.name == name)
+    append(train_and_test(run, work, camvid))
+
+
+def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
+    """What is missing, `jobs` at a time; the runs of one chain (a first stage and its forks) follow each other."""
+    done = {row["run"] for row in rows()}
+    chains: dict[str, list[Run]] = {}
+    for run in all_runs():
+        wanted = run.name not in done and run.name.startswith(only) and (run.setting != "camvid" or camvid)
+        if wanted:
+            chains.setdefault((run.stem or run).name, []).append(run)
+    if not (work / PRETRAINED).exists():
+        raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
+    write_streets(work)
+    left, start = sum(map(len, chains.values())), time.perf_counter()
+    total = left
+
+    def train_chain(chain: list[Run]) -> None:
+        nonlocal left
+        for run in chain:
+            command = [sys.executable, __file__, "--work", str(work), "--run", run.name]
+            command += ["--camvid", str(camvid)] if camvid else []
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            if subprocess.run(command, env=environment).returncode:
+                print(f"{run.name} failed; its log is in {work}. Its chain stops here.", flush=True)
+                return
+            left -= 1
+            minutes = (time.perf_counter() - start) / 60
+            eta = minutes / max(1, total - left) * left
+            print(f"{run.name} is done; {left} of {total} left, about {eta:.0f} minutes.", flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in [pool.submit(train_chain, chain) for chain in chains.values()]:
+            future.result()
+
+
+def main() -> None:
+    """Run what is missing; print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "generalization", help="folder of the runs")
+    parser.add_argument("--camvid", type=Path, help="CamVid's folder (day, dusk), for its table")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--only", default="", help="runs whose names begin so, e.g. streets/")
+    parser.add_argument("--print", action="store_true", help="only print what is there")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        run_one(args.run, args.work, args.camvid)
+        return
+    if not args.print:
+        run_all(args.work, args.camvid, args.jobs, args.only)
+    print(summary(rows()))
+
+
+if __name__ == "__main__":
+    main()

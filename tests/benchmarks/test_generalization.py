@@ -1,0 +1,75 @@
+"""The comparison of arms: every arm builds, forks share their recipe, and its statistics are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from arms import ARMS, Run, all_runs
+from summary import arm_table, difference, interval, percent, query_table
+
+from queryseg.recipe_file import build, resolve
+from queryseg.segmenter import build_segmenter
+from queryseg.training.step import build_objectives
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_arm_builds(arm: str) -> None:
+    recipe = build(resolve(Run("streets", arm, 0).content()))
+    model = build_segmenter(recipe.class_table.names, recipe.model)
+    assert build_objectives(model, recipe.objectives)
+
+
+def test_runs_are_named_once_and_are_what_was_promised() -> None:
+    runs = all_runs()
+    assert len({run.name for run in runs}) == len(runs)
+    for arm in set(ARMS) - {"scratch"}:
+        assert {run.seed for run in runs if run.setting == "streets" and run.arm == arm and run.queries is None} == {
+            0,
+            1,
+            2,
+        }
+    assert {run.queries for run in runs} == {None, 19, 50, 100, 200}
+
+
+@pytest.mark.parametrize("arm", ["alignment", "reward", "qprompt_r1"])
+def test_forks_differ_from_their_stem_in_objectives_alone(arm: str) -> None:
+    run = Run("streets", arm, 1)
+    assert run.stem == Run("streets", "qprompt", 1)
+    fork, stem = resolve(run.content()), resolve(run.stem.content())
+    assert fork["objectives"] != stem["objectives"]
+    assert {k: v for k, v in fork.items() if k != "objectives"} == {k: v for k, v in stem.items() if k != "objectives"}
+    assert Run("streets", "mlp_head", 0).stem is None
+
+
+def row(arm: str, seed: int, clear: float, *unseen: float, **more: Any) -> dict[str, Any]:
+    scores = {"clear": clear} | {f"unseen_{i}": value for i, value in enumerate(unseen)}
+    active = {"clear": None if arm == "mlp_head" else 20.0}
+    found = {"setting": "streets", "queries": None, "arm": arm, "seed": seed, "mean_iou": scores}
+    return found | {"active_queries": active} | more
+
+
+def test_intervals_are_students() -> None:
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx(4.302652729911275 / 3**0.5)
+    assert percent([0.5]) == "50.0"
+    assert percent([0.1, 0.2, 0.3]) == "20.0 ± 24.8"
+
+
+def test_arms_are_compared_seed_by_seed() -> None:
+    rows = [row("qprompt", 0, 0.6, 0.2, 0.4), row("qprompt", 1, 0.6, 0.4, 0.6)]
+    rows += [
+        row("qprompt_r1", 0, 0.6, 0.3, 0.5),
+        row("qprompt_r1", 1, 0.6, 0.5, 0.7),
+        row("qprompt_r1", 2, 0.6, 0.9, 0.9),
+    ]
+    assert difference(rows, "qprompt_r1", "qprompt") == "+10.0 ± 0.0"  # seed 2 has no partner
+    assert difference(rows, "eomt", "qprompt") == ""
+    table = arm_table(rows, "streets")
+    assert table.splitlines()[2].startswith("| QPrompt | 2 | 60.0 ± 0.0 | 30.0 ± 127.1 |")
+
+
+def test_number_of_queries() -> None:
+    found = row("qprompt", 0, 0.6, 0.2, **{"grqa/group_size": 2.5, "grqa/classes_occupied": 9.0}) | {"queries": 50}
+    table = query_table([found | {"regrouped_per_100_steps": 0.125}])
+    assert table.splitlines()[-1] == "| 50, QPrompt | 60.0 | 20.0 | 20.0 | 2.5 | 9.0 | 12.5 % |"
+    assert query_table([]) == arm_table([], "streets") == "Nothing has been measured yet."
