@@ -117,7 +117,6 @@ SETTINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "data.short_sides=[192, 224, 256, 288, 320]",
             "data.protocol.short_side=240",
             "training.steps=1500",
-            "training.backbone_factor=0.5",
             "training.validate_every=500",
         ),
     ),
