@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from queryseg.conversion import Checkpoint, convert_checkpoint
+from queryseg.conversion import PublishedCheckpoint, convert_checkpoint
 from queryseg.errors import CheckpointError
 from queryseg.inference.run_folder import read_model, write_model, write_recipe
 
@@ -20,15 +20,15 @@ IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 PREPROCESSOR = {"do_split_image": True, "size": {"shortest_edge": 64, "longest_edge": None}}
 
 
-def read(model: Any, folder: Path, **changes: Tensor | None) -> Checkpoint:
+def read(model: Any, folder: Path, **changes: Tensor | None) -> PublishedCheckpoint:
     """The checkpoint that Hugging Face writes, with some tensors changed or (None) left out."""
     model.save_pretrained(folder)
-    saved = Checkpoint.read(folder)
+    saved = PublishedCheckpoint.read(folder)
     tensors = {**saved.tensors, **changes}
-    return Checkpoint(saved.source, {n: t for n, t in tensors.items() if t is not None}, saved.config)
+    return PublishedCheckpoint(saved.source, {n: t for n, t in tensors.items() if t is not None}, saved.config)
 
 
-def assert_same_answers(checkpoint: Checkpoint, model: Any, folder: Path) -> None:
+def assert_same_answers(checkpoint: PublishedCheckpoint, model: Any, folder: Path) -> None:
     """Through a run on disk; float32."""
     converted = convert_checkpoint(checkpoint)
     folder.mkdir()
@@ -120,7 +120,7 @@ def as_authors(model: Any) -> dict[str, Tensor]:
 def test_the_authors_layout_needs_no_configuration(hugging_face_eomt, tmp_path):
     model = hugging_face_eomt(hidden_size=64, num_attention_heads=1, num_blocks=3)
     torch.save({"state_dict": as_authors(model)}, tmp_path / "pytorch_model.bin")
-    checkpoint = Checkpoint.read(tmp_path / "pytorch_model.bin")
+    checkpoint = PublishedCheckpoint.read(tmp_path / "pytorch_model.bin")
     assert checkpoint.config == {}
     assert_same_answers(checkpoint, model, tmp_path / "ours")
     converted = convert_checkpoint(checkpoint)
@@ -167,7 +167,7 @@ def test_published_architectures_are_timm_models_by_name(kind, config, name, mil
     with torch.device("meta"):
         model = getattr(transformers, f"{kind}ForUniversalSegmentation")(settings)
     tensors = {**model.state_dict(), "attn_mask_probs": torch.zeros(settings.num_blocks)}
-    converted = convert_checkpoint(Checkpoint("x", tensors, settings.to_dict()))
+    converted = convert_checkpoint(PublishedCheckpoint("x", tensors, settings.to_dict()))
     backbone = converted.recipe["model"]["backbone"]
     assert f"{backbone['class_path'].rpartition('.')[2]} {backbone['init_args']['name']}" == name
     assert "options" not in backbone["init_args"]
@@ -182,11 +182,11 @@ def test_names_and_test_protocol_come_along(hugging_face_eomt, tmp_path):
     checkpoint = read(hugging_face_eomt(id2label=labels), tmp_path)
     assert "data" not in convert_checkpoint(checkpoint).recipe
     config = {**checkpoint.config, "preprocessor": PREPROCESSOR}
-    recipe = convert_checkpoint(Checkpoint("x", checkpoint.tensors, config)).recipe
+    recipe = convert_checkpoint(PublishedCheckpoint("x", checkpoint.tensors, config)).recipe
     assert recipe["classes"] == ["wall", "screen", "screen (2)", "sky", "tree"]
     assert recipe["data"]["protocol"] == {"short_side": 64, "window": 64, "stride": 64}
     panoptic = {**checkpoint.config, "preprocessor": {**PREPROCESSOR, "do_split_image": False}}
-    assert "data" not in convert_checkpoint(Checkpoint("x", checkpoint.tensors, panoptic)).recipe
+    assert "data" not in convert_checkpoint(PublishedCheckpoint("x", checkpoint.tensors, panoptic)).recipe
 
 
 Change = Callable[[dict[str, Tensor], dict[str, Any]], object]
@@ -225,16 +225,16 @@ def test_what_would_give_other_answers_is_refused(
 ) -> None:
     model = hugging_face_eomt(kind)
     tensors, config = dict(model.state_dict()), model.config.to_dict()
-    convert_checkpoint(Checkpoint("x", tensors, config))
+    convert_checkpoint(PublishedCheckpoint("x", tensors, config))
     change(tensors, config)
     with pytest.raises(CheckpointError, match=sentence):
-        convert_checkpoint(Checkpoint("x", tensors, config))
+        convert_checkpoint(PublishedCheckpoint("x", tensors, config))
 
 
 def test_key_biases_of_zero_are_left_over(hugging_face_eomt):
     model = hugging_face_eomt("dinov3")
     tensors = {**model.state_dict(), "layers.0.attention.k_proj.bias": torch.zeros(32)}
-    converted = convert_checkpoint(Checkpoint("x", tensors, model.config.to_dict()))
+    converted = convert_checkpoint(PublishedCheckpoint("x", tensors, model.config.to_dict()))
     assert "layers.0.attention.k_proj.bias" in converted.left_over
 
 
@@ -245,4 +245,4 @@ def test_differences_to_gated_weights_are_refused():
         "network.encoder.backbone.blocks.0.attention.k_proj.weight",
     )
     with pytest.raises(CheckpointError, match="differences to Meta's weights"):
-        convert_checkpoint(Checkpoint("x", {name: torch.zeros(2, 2) for name in names}, {}))
+        convert_checkpoint(PublishedCheckpoint("x", {name: torch.zeros(2, 2) for name in names}, {}))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from queryseg.cli.output import console, make_folder, write_json
-from queryseg.conversion import FORMATS, Checkpoint, convert_checkpoint
+from queryseg.conversion import FORMATS, PublishedCheckpoint, convert_checkpoint
 from queryseg.data.class_table import class_table
 from queryseg.errors import InputError
 from queryseg.inference.predictor import recorded_protocol
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Write recipe.yaml and model.safetensors, and say what they hold."""
     if any((options.out / name).exists() for name in (RECIPE, MODEL)):
         raise InputError(f"{options.out} already holds a model; choose another folder with --out.")
-    converted = convert_checkpoint(Checkpoint.read(options.source))
+    converted = convert_checkpoint(PublishedCheckpoint.read(options.source))
     recipe, names = converted.recipe, converted.recipe["classes"]
     if options.classes is not None:
         table = class_table(options.classes)

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from queryseg.conversion import eomt
-from queryseg.conversion.checkpoint import Checkpoint
 from queryseg.conversion.converted import Converted
+from queryseg.conversion.published_checkpoint import PublishedCheckpoint
 from queryseg.errors import CheckpointError
 from queryseg.recipe_file import build_untrained
 
-__all__ = ["FORMATS", "Checkpoint", "Converted", "convert_checkpoint"]
+__all__ = ["FORMATS", "Converted", "PublishedCheckpoint", "convert_checkpoint"]
 
 
 class Format(Protocol):
-    """A module of this package. config: see `Checkpoint`."""
+    """A module of this package. config: see `PublishedCheckpoint`."""
 
     def recognises(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> bool: ...
 
@@ -31,7 +31,7 @@ FORMATS: Mapping[str, Format] = {
 """Tried in this order."""
 
 
-def convert_checkpoint(checkpoint: Checkpoint) -> Converted:
+def convert_checkpoint(checkpoint: PublishedCheckpoint) -> Converted:
     """A run that gives the same answers.
 
     Raises: CheckpointError if nothing here knows the layout, or if it leaves a tensor of the model without a value.

@@ -86,7 +86,7 @@ def recognises(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> bool
 def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Converted:
     """The same model as MaskedInjection on PlainViT (DINOv2 with registers) or RotaryViT (DINOv3).
 
-    config: as in `Checkpoint`; may be empty for the authors' layout, which has none.
+    config: as in `PublishedCheckpoint`; may be empty for the authors' layout, which has none.
 
     Source: the layouts of transformers' models/eomt, models/eomt_dinov3 and of its conversion scripts (Apache-2.0).
 

@@ -18,7 +18,7 @@ _SHARDED = tuple(f"{name}.index.json" for name in _WHOLE)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class PublishedCheckpoint:
     """Tensors of another code base, and what stands beside them.
 
     source   where it was read, for messages
@@ -31,7 +31,7 @@ class Checkpoint:
     config: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: str | Path) -> Checkpoint:
+    def read(cls, path: str | Path) -> PublishedCheckpoint:
         """path: a weight file, or a folder as Hugging Face lays it out, in one file or in several.
 
         Raises: CheckpointError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from queryseg.conversion import Checkpoint, convert_checkpoint
+from queryseg.conversion import PublishedCheckpoint, convert_checkpoint
 from queryseg.conversion.converted import rename
 from queryseg.errors import CheckpointError
 
@@ -23,22 +23,22 @@ def test_a_folder_in_one_file_or_in_many(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     (tmp_path / "config.json").write_text('{"model_type": "x"}')
     (tmp_path / "preprocessor_config.json").write_text('{"do_pad": true}')
-    found = Checkpoint.read(tmp_path)
+    found = PublishedCheckpoint.read(tmp_path)
     assert found.tensors.keys() == TENSORS.keys()
     assert found.config == {"model_type": "x", "preprocessor": {"do_pad": True}}
     save_file(TENSORS, tmp_path / "model.safetensors")
-    assert Checkpoint.read(tmp_path).tensors.keys() == TENSORS.keys()
+    assert PublishedCheckpoint.read(tmp_path).tensors.keys() == TENSORS.keys()
     (tmp_path / "model-2.safetensors").unlink()
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"no weight file .*model-2.safetensors"):
-        Checkpoint.read(tmp_path)
+        PublishedCheckpoint.read(tmp_path)
 
 
 def test_a_file_takes_the_configuration_beside_it(tmp_path):
     torch.save(TENSORS, tmp_path / "weights.pth")
-    assert Checkpoint.read(tmp_path / "weights.pth").config == {}
+    assert PublishedCheckpoint.read(tmp_path / "weights.pth").config == {}
     (tmp_path / "config.json").write_text('{"model_type": "x"}')
-    assert Checkpoint.read(tmp_path / "weights.pth").config == {"model_type": "x"}
+    assert PublishedCheckpoint.read(tmp_path / "weights.pth").config == {"model_type": "x"}
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def test_bad_folders(files: dict[str, str], sentence: str, tmp_path: Path) -> No
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=sentence):
-        Checkpoint.read(tmp_path)
+        PublishedCheckpoint.read(tmp_path)
 
 
 def test_a_missing_folder(tmp_path):
     with pytest.raises(CheckpointError, match="There is no"):
-        Checkpoint.read(tmp_path / "nothing")
+        PublishedCheckpoint.read(tmp_path / "nothing")
 
 
 def test_unknown_layouts_are_named():
     with pytest.raises(CheckpointError, match=r"not known here \(model_type segformer\); known are: EoMT"):
-        convert_checkpoint(Checkpoint("x", TENSORS, {"model_type": "segformer"}))
+        convert_checkpoint(PublishedCheckpoint("x", TENSORS, {"model_type": "segformer"}))
     with pytest.raises(CheckpointError, match=r"tensors such as a.weight, b.weight"):
-        convert_checkpoint(Checkpoint("x", TENSORS, {}))
+        convert_checkpoint(PublishedCheckpoint("x", TENSORS, {}))
 
 
 def test_renaming_stacks_parts_in_their_order_and_keeps_account():
