@@ -76,3 +76,32 @@ def recipe_path(tmp_path: Any) -> Any:
     path = tmp_path / "recipe.yaml"
     path.write_text(TINY_RECIPE)
     return path
+
+
+@pytest.fixture
+def hugging_face_eomt() -> Callable[..., Any]:
+    """Builds Hugging Face's EoMT with random weights under which masks are neither empty nor full.
+
+    kind: dinov2, swiglu (as in its giant model) or dinov3; keyword arguments go to the configuration.
+    """
+    transformers = pytest.importorskip("transformers")
+
+    def build(kind: str = "dinov2", **config: Any) -> Any:
+        sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 64, "num_blocks": 2}
+        labels = {label: f"class {label}" for label in range(config.pop("num_labels", 5))}
+        settings = {**sizes, "num_queries": 8, "id2label": labels, "num_register_tokens": 4, **config}
+        if kind == "dinov3":
+            settings = {"intermediate_size": 128, "layer_norm_eps": 1e-5, "pos_embed_rescale": None, **settings}
+            model = transformers.EomtDinov3ForUniversalSegmentation(transformers.EomtDinov3Config(**settings))
+        else:
+            settings = {"use_swiglu_ffn": kind == "swiglu", **settings}
+            model = transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**settings))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                scales = "layer_scale" in name or ("norm" in name and name.endswith("weight"))
+                parameter.normal_(float(scales), 1.0 if name == "query.weight" else 0.2, generator=generator)
+            model.attn_mask_probs.zero_()
+        return model
+
+    return build

@@ -192,3 +192,40 @@ def test_nan_stops_the_run_and_names_the_batch(settings, tmp_path, capsys, monke
     sentence = fails([*settings, "--out", str(tmp_path / "run")], capsys)
     assert "step" in sentence
     assert any("fail" in p.name for p in (tmp_path / "run").iterdir())
+
+
+def test_convert_predict_evaluate(hugging_face_eomt, data, tmp_path, capsys):
+    """A published checkpoint is a run like any other."""
+    labels = dict(enumerate(("road", "building", "sky", "car")))
+    hugging_face_eomt(id2label=labels).save_pretrained(tmp_path / "theirs")
+    run, account = tmp_path / "run", tmp_path / "convert.json"
+    assert main(["convert", str(tmp_path / "theirs"), "--out", str(run), "--json", str(account)]) == 0
+    told = capsys.readouterr().out
+    assert "left over: attn_mask_probs, criterion.empty_weight" in told
+    assert "4 classes: road, building, sky, car" in told
+    assert f"queryseg predict {run}" in told
+    content = json.loads(account.read_text())
+    assert len(content["matched"]) == 82
+    assert content["left_over"] == ["attn_mask_probs", "criterion.empty_weight"]
+
+    pictures = tmp_path / "pictures"
+    image = str(tmp_path / "images" / "a.png")
+    assert main(["predict", str(run), image, "--out", str(pictures), "--device", "cpu"]) == 0
+    assert Image.open(pictures / "a_labels.png").size == Image.open(image).size
+    arguments = ["evaluate", str(run), "--data", str(data), "--workers", "0", "--device", "cpu"]
+    assert main([*arguments, "--json", str(tmp_path / "table.json")]) == 0
+    assert "mean_iou" in json.loads((tmp_path / "table.json").read_text())["data"]["data"]
+
+    assert "already holds a model" in fails(["convert", str(tmp_path / "theirs"), "--out", str(run)], capsys)
+    assert "run of queryseg already" in fails(["convert", str(run), "--out", str(tmp_path / "again")], capsys)
+    arguments = ["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "other"), "--classes", "cityscapes"]
+    assert "has 19 classes, but" in fails(arguments, capsys)
+    assert not (tmp_path / "other").exists()
+
+
+def test_converted_classes_may_be_named_by_a_table(hugging_face_eomt, tmp_path, capsys):
+    hugging_face_eomt(num_labels=19).save_pretrained(tmp_path / "theirs")
+    arguments = ["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "run"), "--classes", "cityscapes"]
+    assert main(arguments) == 0
+    assert "19 classes: road, sidewalk" in capsys.readouterr().out
+    assert "classes: cityscapes" in (tmp_path / "run" / "recipe.yaml").read_text()

@@ -28,6 +28,9 @@ def shrunk(content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     content["data"] |= {"train": data, "validate": {"seen": data}, "crop": [64, 64], "short_sides": [64]}
     content["data"] |= {"num_workers": 0}
     content["training"] |= {"steps": 3, "batch_size": 2, "validate_every": 0}  # the last one is in GRQA's stage
+    decoder = content["model"]["decoder"]
+    if isinstance(decoder, dict) and "num_blocks" in decoder.get("init_args", {}):
+        decoder["init_args"]["num_blocks"] = 2
     return content
 
 

@@ -18,6 +18,7 @@ VERBS = {
     "train": "train a recipe; --resume continues an interrupted run",
     "evaluate": "compare a run with labelled data sets, one or many",
     "predict": "segment images: a file, a folder or a glob",
+    "convert": "turn a published checkpoint of another code base into a run",
     "data": "check, generate or show a data set",
     "demo": "the whole path on generated streets, in minutes",
     "list": "what a recipe may name, seam by seam",

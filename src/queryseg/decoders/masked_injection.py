@@ -30,8 +30,10 @@ class MaskedInjection(QueryInjection):
     heads             maker of the class and mask heads; the trunk's final norm comes before them
 
     Source: EoMT (Kerssies et al. 2025, arXiv 2503.19108) §3; QPrompt-R1 spec §2, which opens empty masks. The public
-    code does not; apart from that the two are equal, and without masks they always are.
+    code does not; otherwise the two are equal (`tests/parity/test_eomt_hugging_face.py`), and without masks always.
     """
+
+    upsampler_eps = 1e-6  # EoMT's, so that its published weights give their own results
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class QueryInjection(Decoder):
     """
 
     provides = frozenset({"token_space"})
+    upsampler_eps = 1e-5
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class QueryInjection(Decoder):
             raise RecipeError(f"{type(self).__name__}: num_blocks is {num_blocks}, but must be at least 1.")
         self.late_blocks = num_blocks
         self.dims = dims
-        self.upsampler = Upsampler(dims.embed, dims.strides[-1])
+        self.upsampler = Upsampler(dims.embed, dims.strides[-1], self.upsampler_eps)
         self.heads = heads(dims)
 
     def read(self, backbone: Backbone, trunk: Trunk, queries: Queries) -> Prediction:
