@@ -1,0 +1,1 @@
+"""Published checkpoints of other code bases, turned into runs."""

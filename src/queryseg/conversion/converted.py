@@ -1,0 +1,61 @@
+"""What a foreign checkpoint becomes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from queryseg.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A run, as `inference.run_folder` writes and reads it.
+
+    recipe     `classes` and `model`, and `data.protocol` where the checkpoint says how images are shown to it
+    weights    under the names of the segmenter's state_dict
+    left_over  names in the file that the model has no use for
+    """
+
+    recipe: dict[str, Any]
+    weights: dict[str, Tensor]
+    left_over: tuple[str, ...]
+
+
+Rules = Sequence[tuple[str, str]]
+"""(pattern of a whole name, what it becomes); the first that matches counts. What ends in [0], [1] … is one part of a
+stacked tensor ("attn.qkv.weight[1]": the keys); what becomes "" is left over."""
+
+
+def rename(tensors: Mapping[str, Tensor], rules: Rules) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Tensors under their new names, parts stacked along the first axis; and the names that nothing takes.
+
+    Raises: CheckpointError if a part of a stacked tensor is missing.
+    """
+    patterns = [(re.compile(pattern), target) for pattern, target in rules]
+    renamed: dict[str, Tensor] = {}
+    stacks: dict[str, dict[int, Tensor]] = {}
+    left_over = []
+    for name, tensor in tensors.items():
+        match, target = next(((m, t) for p, t in patterns if (m := p.fullmatch(name))), (None, ""))
+        if match is None or not target:
+            left_over.append(name)
+            continue
+        whole, _, part = match.expand(target).partition("[")
+        if part:
+            stacks.setdefault(whole, {})[int(part.removesuffix("]"))] = tensor
+        else:
+            renamed[whole] = tensor
+    for whole, parts in stacks.items():
+        if sorted(parts) != list(range(len(parts))):
+            raise CheckpointError(
+                f"The checkpoint is incomplete: of the parts that make {whole}, only {sorted(parts)} are there; "
+                "download it again."
+            )
+        renamed[whole] = torch.cat([parts[i] for i in range(len(parts))])
+    return renamed, tuple(left_over)
