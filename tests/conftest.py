@@ -49,6 +49,31 @@ def tiny_qprompt() -> Callable[..., Segmenter]:
     return build
 
 
+@pytest.fixture
+def hugging_face_mask2former() -> Callable[..., Any]:
+    """Builds Hugging Face's Mask2Former in float64, three classes, with random weights under which masks block about
+    half of the cells; keyword arguments go to its configuration."""
+    pytest.importorskip("transformers")
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    def build(**options: Any) -> Any:
+        swin: dict[str, Any] = {"embed_dim": 8, "depths": [1, 2, 2, 2], "num_heads": [1, 1, 2, 2], "window_size": 4}
+        sizes = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_feedforward_dim": 24}
+        counts = {"encoder_layers": 2, "decoder_layers": 5, "num_attention_heads": 4, "num_queries": 5}
+        config = Mask2FormerConfig(
+            backbone_config=SwinConfig(**swin, out_features=[f"stage{i}" for i in range(1, 5)]),
+            dim_feedforward=48,
+            **{**sizes, **counts, "id2label": dict(enumerate(NAMES[:3])), **options},
+        )
+        model = Mask2FormerForUniversalSegmentation(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0.0 if parameter.ndim > 1 else 0.5, 0.2)
+        return model.double().eval()
+
+    return build
+
+
 TINY_RECIPE = """
 classes: [road, building, sky, car]
 model:

@@ -56,6 +56,16 @@ def test_the_ladder_of_the_paper_has_325_320_and_320_million_parameters(pixel_de
     assert abs(sum(p.numel() for p in model.parameters()) / 1e6 - expected) < 1
 
 
+def test_without_multi_scale_every_block_learns_if_the_last_one_is_tapped_twice():
+    options = {"embed_dim": 32, "depth": 3, "num_heads": 2}
+    for taps, idle in (([0, 1, 2, 2], set()), ([0, 1, 1, 2], {2})):
+        backbone = PlainViT("vit_tiny_patch16_224", image_size=32, taps=taps, pyramid="bilinear", options=options)
+        parts = Parts(backbone, partial(Projected, width=32, levels=[1]), LearnableQueries, CrossAttention, Mixture)
+        final = build_segmenter(["a", "b"], parts)(torch.randn(1, 3, 32, 32)).final
+        (final.mask_logits.square().mean() + final.class_logits.square().mean()).backward()
+        assert {i for i, block in enumerate(backbone.blocks) if block.mlp.fc1.weight.grad is None} == idle
+
+
 @pytest.mark.parametrize("size", [(32, 32), (48, 80), (33, 61), (7, 100)])
 def test_any_image_size_gives_masks_over_its_canvas(tiny_qprompt, size):
     model = tiny_qprompt().eval()

@@ -72,6 +72,35 @@ def test_copies_trains_exports_and_compiles(name: str) -> None:
     assert all(level.isfinite().all() for level in half)
 
 
+def test_nothing_is_dropped_unless_asked() -> None:
+    name = "swin_tiny_patch4_window7_224"
+    images = torch.randn(2, 3, 64, 64)
+    backbone = PyramidBackbone(name, options=NETWORKS[name]).train()
+    assert torch.equal(backbone(images, 1).levels[0], backbone(images, 1).levels[0])
+    backbone = PyramidBackbone(name, options={**NETWORKS[name], "depths": (2, 2, 2, 2)}, drop_path_rate=0.9).train()
+    assert not torch.equal(backbone(images, 1).levels[0], backbone(images, 1).levels[0])
+
+
+def test_norms_on_every_map() -> None:
+    name = "swin_tiny_patch4_window7_224"
+    backbone = PyramidBackbone(name, frozen=True, norms=True, options=NETWORKS[name])
+    learned = [n for n, p in backbone.named_parameters() if p.requires_grad]
+    assert learned == [f"norms.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")]
+    for level in backbone(torch.randn(2, 3, 64, 64), 1).levels:
+        torch.testing.assert_close(level.mean(1), torch.zeros_like(level[:, 0]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(level.var(1, correction=0), torch.ones_like(level[:, 0]), rtol=0, atol=1e-2)
+
+
+def test_upper_rows_never_see_lower_ones_where_windows_do_not_fit() -> None:
+    """In a block of shifted windows; 9 rows in windows of 4 are padded to 12."""
+    options = {"embed_dim": 8, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 4}
+    backbone = PyramidBackbone("swin_tiny_patch4_window7_224", options=options)
+    block = backbone.net.layers_0.blocks[1].double()
+    x = torch.randn(1, 9, 8, 8, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(block(x)[:, 0].square().sum(), x)
+    assert torch.equal(gradient.abs().amax((0, 2, 3)) > 0, torch.arange(9) < 2)  # the shifted window's two rows
+
+
 def test_frozen_keeps_batch_statistics() -> None:
     backbone = PyramidBackbone("resnet18", frozen=True, options=NETWORKS["resnet18"]).train()
     before = {key: value.clone() for key, value in backbone.state_dict().items()}

@@ -28,10 +28,25 @@ def shrunk(content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     content["data"] |= {"train": data, "validate": {"seen": data}, "crop": [64, 64], "short_sides": [64]}
     content["data"] |= {"num_workers": 0}
     content["training"] |= {"steps": 3, "batch_size": 2, "validate_every": 0}  # the last one is in GRQA's stage
-    decoder = content["model"]["decoder"]
-    if isinstance(decoder, dict) and "num_blocks" in decoder.get("init_args", {}):
-        decoder["init_args"]["num_blocks"] = 2
+    tapped = content["model"]["backbone"]["init_args"]
+    if "taps" in tapped:  # one block for each third of the depth
+        tapped["taps"] = [tap // 8 for tap in tapped["taps"]]
+    for role in ("pixel_decoder", "decoder"):
+        content["model"][role] = small(content["model"][role])
     return content
+
+
+def small(part: str | dict[str, Any]) -> dict[str, Any]:
+    """The same part with narrow layers, where it has widths of its own."""
+    part = {"class_path": part} if isinstance(part, str) else part
+    widths = {
+        "Deformable": {"width": 32, "num_layers": 2, "hidden": 48, "num_heads": 4, "groups": 8},
+        "Projected": {"width": 32},
+        "CrossAttention": {"num_layers": 3, "hidden": 48, "num_heads": 4},
+    }
+    given = part.get("init_args", {})
+    blocks = {"num_blocks": 2} if "num_blocks" in given else {}
+    return part | {"init_args": {**given, **widths.get(part["class_path"].rpartition(".")[2], blocks)}}
 
 
 @pytest.fixture(scope="module")

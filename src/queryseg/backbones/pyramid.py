@@ -11,13 +11,16 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from timm.layers.drop import DropPath
 from timm.layers.format import Format
 from torch import Tensor, nn
 
+from queryseg.backbones.swin_blocks import pad_before_shift
 from queryseg.backbones.timm_models import build_feature_network, check_family
 from queryseg.backbones.weights import WeightReport, hub_errors, match_by_timm
 from queryseg.contracts import Adapter, Backbone
 from queryseg.errors import RecipeError
+from queryseg.ops.layers import LayerNorm2d
 from queryseg.types import Dims, Trunk
 
 
@@ -28,8 +31,9 @@ class PyramidBackbone(Backbone):
 
     name            of a timm model, tag included, e.g. "swin_tiny_patch4_window7_224.ms_in1k"
     pretrained      True: timm's weights from the hub; a path: a local file in a layout that timm can read
-    frozen          no gradient, and batch statistics stay as they are
+    frozen          no gradient for anything that timm made, and batch statistics stay as they are
     drop_path_rate  stochastic depth, linear from 0
+    norms           a new LayerNorm on every map, as Swin has it in detection and segmentation
     options         further arguments of the timm model
     """
 
@@ -41,6 +45,7 @@ class PyramidBackbone(Backbone):
         pretrained: bool | str = False,
         frozen: bool = False,
         drop_path_rate: float = 0.0,
+        norms: bool = False,
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -50,7 +55,11 @@ class PyramidBackbone(Backbone):
         check_family(name, "PyramidBackbone")
         self.weight_report = match_by_timm(name, pretrained, options) if isinstance(pretrained, str) else None
         with hub_errors(name) if pretrained else nullcontext():
-            self.net: Any = build_feature_network(name, pretrained, options)
+            self.net: Any = pad_before_shift(build_feature_network(name, pretrained, options))
+        if "drop_path_rate" not in options:
+            for module in self.net.modules():
+                if isinstance(module, DropPath):
+                    module.drop_prob = 0.0  # Swin's default is not 0
         info = self.net.feature_info
         channels, strides = tuple(reversed(info.channels())), tuple(reversed(info.reduction()))
         if len(strides) != 4 or any(coarse != 2 * fine for coarse, fine in pairwise(strides)):
@@ -58,6 +67,7 @@ class PyramidBackbone(Backbone):
                 f"timm model '{name}' gives maps of strides {strides[::-1]}, but a pyramid needs four that double; use "
                 "a ResNet, Swin or ConvNeXt."
             )
+        self.norms = nn.ModuleList(LayerNorm2d(c) for c in channels) if norms else None
         self.mean, self.std = tuple(self.net.pretrained_cfg["mean"]), tuple(self.net.pretrained_cfg["std"])
         self.dims = Dims((), channels[0], 1, channels, strides, channels[-1], channels[0])
         if frozen:
@@ -95,7 +105,8 @@ class PyramidBackbone(Backbone):
         return trunk
 
     def levels(self, trunk: Trunk) -> tuple[Tensor, ...]:
-        return trunk.taps[::-1]
+        maps = trunk.taps[::-1]
+        return maps if self.norms is None else tuple(norm(m) for norm, m in zip(self.norms, maps, strict=True))
 
     def sections(self) -> Sequence[nn.Module]:
         return [nn.Identity(), self.net]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from queryseg.conversion import eomt
+from queryseg.conversion import eomt, mask2former
 from queryseg.conversion.converted import Converted
 from queryseg.conversion.published_checkpoint import PublishedCheckpoint
 from queryseg.errors import CheckpointError
@@ -27,6 +27,7 @@ class Format(Protocol):
 
 FORMATS: Mapping[str, Format] = {
     "EoMT (Hugging Face's layout, or that of its authors' training code)": eomt,
+    "Mask2Former with Swin (Hugging Face's layout)": mask2former,
 }
 """Tried in this order."""
 

@@ -59,3 +59,20 @@ def rename(tensors: Mapping[str, Tensor], rules: Rules) -> tuple[dict[str, Tenso
             )
         renamed[whole] = torch.cat([parts[i] for i in range(len(parts))])
     return renamed, tuple(left_over)
+
+
+def required(weights: Mapping[str, Tensor], name: str) -> Tensor:
+    """Raises: CheckpointError if it is missing."""
+    if name not in weights:
+        raise CheckpointError(f"The checkpoint is incomplete: nothing in it becomes {name}; download it again.")
+    return weights[name]
+
+
+def class_names(config: Mapping[str, Any], num_classes: int) -> list[str]:
+    """Of config.json, in label order, each once: ADE20K has two screens."""
+    given = {str(label): str(name) for label, name in (config.get("id2label") or {}).items()}
+    names: list[str] = []
+    for label in range(num_classes):
+        name = given.get(str(label), f"LABEL_{label}")
+        names.append(f"{name} ({label})" if name in names else name)
+    return names

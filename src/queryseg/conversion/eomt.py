@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from queryseg.conversion.converted import Converted, Rules, rename
+from queryseg.conversion.converted import Converted, Rules, class_names, rename, required
 from queryseg.errors import CheckpointError
 
 # ───────────────────────────── names ─────────────────────────────
@@ -102,13 +102,13 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
     probabilities = tensors.get("network.attn_mask_probs" if authors else "attn_mask_probs")
     num_blocks = _count(config, "num_blocks", 4) if probabilities is None else len(probabilities)
     recipe = {
-        "classes": _class_names(config, len(_need(weights, "decoder.heads.class_embed.bias")) - 1),
+        "classes": class_names(config, len(required(weights, "decoder.heads.class_embed.bias")) - 1),
         "model": {
             "backbone": _backbone(weights, config, rotary),
             "pixel_decoder": "queryseg.pixel_decoders.Identity",
             "queries": {
                 "class_path": "queryseg.queries.LearnableQueries",
-                "init_args": {"num_queries": len(_need(weights, "queries.content"))},
+                "init_args": {"num_queries": len(required(weights, "queries.content"))},
             },
             "decoder": {
                 "class_path": "queryseg.decoders.MaskedInjection",
@@ -128,20 +128,20 @@ def _backbone(weights: Mapping[str, Tensor], config: Mapping[str, Any], rotary: 
     width = _width(weights)
     depth = len({name.split(".")[2] for name in weights if name.startswith("backbone.blocks.")})
     num_heads = _count(config, "num_attention_heads", width // 64)  # DINOv2's and DINOv3's are 64 wide in every size
-    patch = _need(weights, "backbone.stem.patch_embed.proj.weight").shape[-1]
+    patch = required(weights, "backbone.stem.patch_embed.proj.weight").shape[-1]
     if rotary:
         image_size = config.get("image_size")
     else:
-        image_size = patch * math.isqrt(_need(weights, "backbone.stem.pos_embed").shape[1])
+        image_size = patch * math.isqrt(required(weights, "backbone.stem.pos_embed").shape[1])
     known = _DINOV3 if rotary else _DINOV2
     name = known.get((width, depth, num_heads))
     options: dict[str, Any] = {}
     if name is None:
-        hidden = len(_need(weights, "backbone.blocks.0.mlp.fc1.weight"))
-        gated = hidden != _need(weights, "backbone.blocks.0.mlp.fc2.weight").shape[1]
+        hidden = len(required(weights, "backbone.blocks.0.mlp.fc1.weight"))
+        gated = hidden != required(weights, "backbone.blocks.0.mlp.fc2.weight").shape[1]
         name = known[(1536, 40, 24) if gated else (384, 12, 6)]
         options = {"embed_dim": width, "depth": depth, "num_heads": num_heads, "mlp_ratio": hidden / width}
-    num_registers = _need(weights, "backbone.stem.reg_token").shape[1]
+    num_registers = required(weights, "backbone.stem.reg_token").shape[1]
     if num_registers != 4:
         options["num_reg_tokens" if rotary else "reg_tokens"] = num_registers
     theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta", 100.0)
@@ -152,16 +152,6 @@ def _backbone(weights: Mapping[str, Tensor], config: Mapping[str, Any], rotary: 
         "class_path": f"queryseg.backbones.{'RotaryViT' if rotary else 'PlainViT'}",
         "init_args": {key: value for key, value in arguments.items() if value},
     }
-
-
-def _class_names(config: Mapping[str, Any], num_classes: int) -> list[str]:
-    """In label order, each once: ADE20K has two screens."""
-    given = {str(label): str(name) for label, name in (config.get("id2label") or {}).items()}
-    names: list[str] = []
-    for label in range(num_classes):
-        name = given.get(str(label), f"LABEL_{label}")
-        names.append(f"{name} ({label})" if name in names else name)
-    return names
 
 
 def _check_variant(tensors: Mapping[str, Tensor], config: Mapping[str, Any], rotary: bool) -> None:
@@ -191,7 +181,7 @@ def _check_variant(tensors: Mapping[str, Tensor], config: Mapping[str, Any], rot
 
 
 def _width(weights: Mapping[str, Tensor]) -> int:
-    return _need(weights, "queries.content").shape[1]
+    return required(weights, "queries.content").shape[1]
 
 
 def _count(config: Mapping[str, Any], key: str, default: int) -> int:
@@ -199,9 +189,3 @@ def _count(config: Mapping[str, Any], key: str, default: int) -> int:
     if type(value) is not int or value < 1:
         raise CheckpointError(f"config.json gives {key} as {value!r}, but a whole number above 0 is needed.")
     return value
-
-
-def _need(weights: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in weights:
-        raise CheckpointError(f"The checkpoint is incomplete: nothing in it becomes {name}; download it again.")
-    return weights[name]

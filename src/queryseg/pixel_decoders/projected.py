@@ -25,6 +25,7 @@ class Projected(PixelDecoder):
     width   D
     levels  which of the backbone's four levels queries read, counted from the coarsest (0), in this order. [0, 1, 2]:
             the rung "without pixel decoder"; [1]: the rung "without multi-scale", every layer on the ViT's own grid.
+            What lies behind the deepest level read learns nothing: without 0, let a ViT tap its last block twice.
 
     Source: QPrompt-R1 Table 7; spec §2.
     """
