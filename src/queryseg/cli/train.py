@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from queryseg.cli.output import console, write_json
+from queryseg.errors import UsageError
 from queryseg.recipe_file import build, read_recipe, resolve
 from queryseg.training.launch import train
+from queryseg.training.sweep import read_sweep, train_sweep
 
 TAKES_OVERRIDES = True
 
@@ -19,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, exactly")
     parser.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run that fit")
+    parser.add_argument("--sweep", type=Path, metavar="SWEEP.yaml", help="train its arms into --out; again: continue")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default auto)")
     parser.add_argument("--devices", type=int, default=1, help="processes that train together (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
@@ -27,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read, check, build, train."""
     sys.path.insert(0, str(Path.cwd()))  # parts of one's own may lie beside the recipe
+    if options.sweep is not None:
+        return _sweep(options)
     resolved = resolve(read_recipe(options.recipe, options.overrides))
     result = train(
         build(resolved),
@@ -40,4 +45,17 @@ def run(options: argparse.Namespace) -> int:
     )
     console.print(f"The run is in {result.folder}.", soft_wrap=True)
     write_json(options.json, {"folder": str(result.folder), "steps": result.steps, "mean_iou": result.mean_iou})
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    if options.resume or options.devices != 1:
+        raise UsageError("--sweep resumes by itself and trains on one device; leave out --resume and --devices.")
+    sweep = read_sweep(options.sweep)
+    console.print(f"Checking {len(sweep.arms)} arms.")
+    runs = sweep.plan(options.recipe, options.overrides, options.out)
+    try:
+        train_sweep(sweep, runs, options.out, options.start_from, options.accelerator, console)
+    finally:
+        write_json(options.json, sweep.table(runs).to_json())
     return 0
