@@ -8,7 +8,7 @@ import yaml
 from queryseg.contracts import Decoder
 from queryseg.decoders import QueryInjection
 from queryseg.errors import RecipeError
-from queryseg.recipe_file import build, build_untrained, find_class, options_of, read_recipe, resolve
+from queryseg.recipe_file import build, build_untrained, find_class, options_of, read_recipe, resolve, without_weights
 
 
 def read(path, *overrides):
@@ -139,3 +139,20 @@ def test_options_of_a_part_include_those_of_its_base_class_but_not_sizes():
     assert {"name", "stem", "pretrained", "remainder"} <= options.keys()
     assert "dims" not in options_of(QueryInjection)
     assert issubclass(find_class("queryseg.decoders.QueryInjection", "here"), Decoder)
+
+
+def test_values_come_after_overrides_and_stay_untouched(recipe_path):
+    objectives = {"criterion": {"class_path": "queryseg.objectives.SetCriterion"}}
+    values = {"training.steps": 9, "objectives": objectives, "objectives.criterion.num_points": 32}
+    content = resolve(read_recipe(recipe_path, ["--training.steps", "7", "--seed", "3"], values))
+    assert (content["training"]["steps"], content["seed"]) == (9, 3)
+    assert content["objectives"]["criterion"]["init_args"]["num_points"] == 32
+    assert objectives == {"criterion": {"class_path": "queryseg.objectives.SetCriterion"}}
+
+
+def test_a_backbone_without_pretrained_weights_is_given_no_such_option():
+    def model(**arguments):
+        return {"model": {"backbone": {"class_path": "a.B", "init_args": arguments}, "readout": "c.D"}, "seed": 1}
+
+    assert without_weights(model(width=3)) == model(width=3)
+    assert without_weights(model(width=3, pretrained="weights.pth")) == model(width=3, pretrained=False)

@@ -15,7 +15,7 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any
 
 import torch
@@ -41,28 +41,39 @@ class ModelRecipe:
     model: Parts
 
 
-def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
+def read_recipe(
+    path: str | Path, overrides: Sequence[str] = (), values: Mapping[str, Any] = MappingProxyType({})
+) -> Resolved:
     """A recipe file with its overrides applied: plain values, nothing checked or built yet.
 
     overrides: "training.steps=100" or "--training.steps", "100"; a key inside a part may leave out init_args. Data
-    files that lie beside the recipe are named from there.
+    files that lie beside the recipe are named from there. values: further overrides, dotted key → value.
 
     Raises: RecipeError
     """
     path = Path(path)
+    content = read_settings(path, "recipe", "classes, model and data")
+    for key, value in [*_pairs(overrides), *copy.deepcopy(dict(values)).items()]:
+        _assign(content, key.split("."), value, key)
+    _anchor_data_files(content, path.parent)
+    return content
+
+
+def read_settings(path: Path, what: str, keys: str) -> dict[str, Any]:
+    """A YAML file that holds a mapping; what it is and which keys it has, for the sentence about one that does not.
+
+    Raises: RecipeError
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise RecipeError(f"There is no recipe {path}; give the path of a YAML file, e.g. one of recipes/.") from None
+        raise RecipeError(f"There is no {what} {path}; give the path of a YAML file, e.g. one of recipes/.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read ({error}); give a YAML text file.") from None
+        raise RecipeError(f"The {what} {path} cannot be read ({error}); give a YAML text file.") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        raise RecipeError(f"The {what} {path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
-        raise RecipeError(f"The recipe {path} holds no settings; it needs keys such as classes, model and data.")
-    for key, value in _pairs(overrides):
-        _assign(content, key.split("."), value, key)
-    _anchor_data_files(content, path.parent)
+        raise RecipeError(f"The {what} {path} holds no settings; it needs keys such as {keys}.")
     return content
 
 
@@ -87,12 +98,18 @@ def build(resolved: Mapping[str, Any], allow: Iterable[str] | None = None) -> Re
 def build_untrained(resolved: Mapping[str, Any], allow: Iterable[str] = ()) -> Segmenter:
     """The model of a run's recipe without any weights (they come from the run): a loaded recipe may only name classes
     of queryseg and of the packages in `allow`, so that a checkpoint never executes foreign code."""
-    content = {key: resolved[key] for key in ("classes", "model") if key in resolved}
-    backbone = dict(content.get("model", {}).get("backbone", {}))
-    backbone["init_args"] = {**(backbone.get("init_args") or {}), "pretrained": False}
-    content["model"] = {**content.get("model", {}), "backbone": backbone}
+    content = {key: value for key, value in without_weights(resolved).items() if key in ("classes", "model")}
     recipe: ModelRecipe = _instantiate(ModelRecipe, content, allow)
     return build_segmenter(class_names(recipe.classes), recipe.model)
+
+
+def without_weights(resolved: Mapping[str, Any]) -> Resolved:
+    """The same recipe with a backbone that loads nothing."""
+    backbone = dict(resolved.get("model", {}).get("backbone", {}))
+    arguments = backbone.get("init_args") or {}
+    if "pretrained" in arguments:  # a resolved recipe names every option, and not every backbone has this one
+        backbone["init_args"] = {**arguments, "pretrained": False}
+    return {**resolved, "model": {**resolved.get("model", {}), "backbone": backbone}}
 
 
 def class_names(classes: str | list[str]) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from queryseg.cli.output import console, write_json
+from queryseg.errors import UsageError
 from queryseg.recipe_file import build, read_recipe, resolve
 from queryseg.training.launch import train
+from queryseg.training.sweep import read_sweep, train_sweep
 
 TAKES_OVERRIDES = True
 
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fork", type=Path, metavar="RUN", help="go on from another run's last step in --out, with other objectives"
     )
     parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, saved, to resume or to fork")
+    parser.add_argument("--sweep", type=Path, metavar="SWEEP.yaml", help="train its arms into --out; again: continue")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default auto)")
     parser.add_argument("--devices", type=int, default=1, help="processes that train together (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
@@ -31,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read, check, build, train."""
     sys.path.insert(0, str(Path.cwd()))  # parts of one's own may lie beside the recipe
+    if options.sweep is not None:
+        return _sweep(options)
     resolved = resolve(read_recipe(options.recipe, options.overrides))
     result = train(
         build(resolved),
@@ -46,4 +51,20 @@ def run(options: argparse.Namespace) -> int:
     )
     console.print(f"The run is in {result.folder}.", soft_wrap=True)
     write_json(options.json, {"folder": str(result.folder), "steps": result.steps, "mean_iou": result.mean_iou})
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    if options.resume or options.fork or options.until or options.devices != 1:
+        raise UsageError(
+            "--sweep trains whole runs on one device and resumes by itself; leave out --resume, --fork, --until and "
+            "--devices."
+        )
+    sweep = read_sweep(options.sweep)
+    console.print(f"Checking {len(sweep.arms)} arms.")
+    runs = sweep.plan(options.recipe, options.overrides, options.out)
+    try:
+        train_sweep(sweep, runs, options.out, options.start_from, options.accelerator, console)
+    finally:
+        write_json(options.json, sweep.table(runs).to_json())
     return 0

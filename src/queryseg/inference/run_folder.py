@@ -63,6 +63,14 @@ def read_model(folder: str | Path, allow: Iterable[str] = ()) -> LoadedRun:
     Raises: CheckpointError, RecipeError
     """
     folder = Path(folder)
+    recipe = read_run_recipe(folder)
+    model = build_untrained(recipe, allow)
+    load_weights(model, read_weights(folder / MODEL), str(folder / MODEL))
+    return LoadedRun(model.eval(), class_table(recipe["classes"]), recipe, folder)
+
+
+def read_run_recipe(folder: Path) -> Resolved:
+    """recipe.yaml of a run. Raises: CheckpointError, RecipeError"""
     if not folder.is_dir():
         raise CheckpointError(f"There is no run {folder}; give the folder that `queryseg train --out` wrote.")
     path = folder / RECIPE
@@ -74,9 +82,7 @@ def read_model(folder: str | Path, allow: Iterable[str] = ()) -> LoadedRun:
         raise CheckpointError(f"{path} cannot be read ({' '.join(str(error).split())}).") from None
     if not isinstance(recipe, dict) or not {"classes", "model"} <= recipe.keys():
         raise RecipeError(f"{path} names no classes and model; it is not the recipe of a run.")
-    model = build_untrained(recipe, allow)
-    load_weights(model, read_weights(folder / MODEL), str(folder / MODEL))
-    return LoadedRun(model.eval(), class_table(recipe["classes"]), recipe, folder)
+    return recipe
 
 
 def load_weights(model: Segmenter, weights: Mapping[str, Tensor], source: str) -> None:
