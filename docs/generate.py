@@ -17,7 +17,9 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md",)
+PAGES = (ROOT / "README.md", ROOT / "recipes" / "qprompt_r1" / "README.md")
+sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
+from summary import arm_table, query_table  # noqa: E402
 
 
 def read(path: Path) -> Any:
@@ -95,7 +97,20 @@ def camvid() -> str:
     return f"{entry['protocol']}\n\n" + rows(["CamVid", "mIoU"], lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"domains": domains, "promises": promises, "camvid": camvid}
+def compared() -> list[dict[str, Any]]:
+    """Finished runs of the comparison of arms."""
+    path = RESULTS / "generalization.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "domains": domains,
+    "promises": promises,
+    "camvid": camvid,
+    "arms": lambda: arm_table(compared(), "streets"),
+    "queries": lambda: query_table(compared()),
+    "camvid_arms": lambda: arm_table(compared(), "camvid"),
+}
 
 
 def filled(text: str) -> str:

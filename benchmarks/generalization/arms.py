@@ -38,7 +38,7 @@ def _part(path: str, **arguments: Any) -> str:
     return f"{{class_path: queryseg.{path}, init_args: {{{listed}}}}}"
 
 
-_DEFORMABLE = _part("pixel_decoders.Deformable", width=WIDTH, hidden=2 * WIDTH)
+_DEFORMABLE = _part("pixel_decoders.Deformable", width=WIDTH, num_layers=3, hidden=2 * WIDTH)
 _POSITIONED = _part("queries.LearnableQueries", position="true", std=1.0)
 _CROSS = _part("decoders.CrossAttention", hidden=4 * WIDTH)
 
