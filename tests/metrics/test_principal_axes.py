@@ -26,6 +26,13 @@ def test_signs_are_decided_by_one_point() -> None:
         assert (axes.project(positive) > 0).all()
 
 
+def test_a_point_between_both_sides_leaves_the_sign_to_the_direction() -> None:
+    points = cloud(40, [3.0, 1.0, 0.3])
+    for mirror in (1, -1):
+        axes = principal_axes([mirror * points], positive=torch.zeros(3))
+        assert (axes.directions.gather(1, axes.directions.abs().argmax(1, keepdim=True)) > 0).all()
+
+
 def test_a_small_cloud_weighs_as_much_as_a_large_one() -> None:
     few, many = cloud(5, [0.0, 2.0, 0.0]), cloud(500, [1.0, 0.0, 0.0])
     axes = principal_axes([few, many], positive=torch.ones(3))

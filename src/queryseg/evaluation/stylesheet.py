@@ -68,7 +68,8 @@ th { font-weight: 600; text-align: left; }
 .strip div { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; }
 .strip img { width: 100%; height: auto; display: block; border-radius: 4px; }
 .strip figcaption { font-size: 12px; color: var(--soft); margin-top: 3px; }
-.panels img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
+.panels { overflow-x: auto; }
+.panels img { display: block; border-radius: 4px; }
 .heads { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; font-size: 13px;
   color: var(--soft); margin: 10px 0 -14px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 24px; margin: 0; }

@@ -29,7 +29,8 @@ def principal_axes(clouds: Sequence[Tensor], positive: Tensor) -> PrincipalAxes:
     """The two directions along which points vary most.
 
     clouds    each (n, E), E ≥ 2; every cloud weighs the same, however many points it has
-    positive  (E,) a point that lies on the positive side of both axes, which decides the signs
+    positive  (E,) a point that lies on the positive side of both axes, which decides the signs; where it lies on
+              neither side, the largest component of the direction is positive
 
     Deterministic: eigenvectors of the covariance in float64.
     """
@@ -39,5 +40,6 @@ def principal_axes(clouds: Sequence[Tensor], positive: Tensor) -> PrincipalAxes:
     values, vectors = torch.linalg.eigh(covariance)  # ascending
     directions, strongest = vectors[:, -2:].T.flip(0), values[-2:].flip(0).clamp(min=0)
     side = directions @ (positive.double() - center)
-    directions = torch.where(side < 0, -1, 1)[:, None] * directions
+    largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))[:, 0]
+    directions = torch.where(side.abs() < 1e-6, largest, side).sign()[:, None] * directions
     return PrincipalAxes(center, directions, strongest / values.clamp(min=0).sum().clamp(min=1e-12))

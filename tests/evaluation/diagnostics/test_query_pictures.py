@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from queryseg.data.class_table import class_table
-from queryseg.evaluation.chart import DENSITY, Chart, fitted, text_width
+from queryseg.evaluation.chart import DENSITY
 from queryseg.evaluation.diagnostics import Diagnosis
 from queryseg.evaluation.diagnostics.map_picture import free_box
 from queryseg.evaluation.diagnostics.panels import WIDTH, overview
@@ -92,20 +92,3 @@ def test_a_full_area_still_gives_a_place() -> None:
     area = (0.0, 0.0, 100.0, 100.0)
     left, top, right, bottom = free_box((50.0, 50.0), (40, 15), 0.0, area, [area])
     assert (right - left, bottom - top) == pytest.approx((40, 15))
-
-
-def test_long_names_are_cut() -> None:
-    assert fitted("road", 150) == "road"
-    cut = fitted("an extraordinarily long name of a class", 100)
-    assert cut.endswith("…")
-    assert text_width(cut) <= 100 < text_width("an extraordinarily long name of a class")
-
-
-def test_a_chart_has_two_pixels_per_pixel_of_the_page() -> None:
-    chart = Chart(20, 10)
-    chart.rectangle((5, 2, 15, 8), (10, 20, 30))
-    pixels = np.asarray(chart.picture())
-    assert pixels.shape == (20, 40, 3)
-    assert (pixels[4:16, 10:30] == (10, 20, 30)).all()
-    assert (pixels[:4] == 255).all()
-    assert (pixels[:, 30:] == 255).all()

@@ -57,7 +57,7 @@ def write_report(diagnoses: Diagnoses, folder: str | Path) -> None:
         figure_boxes(_boxes(diagnoses)),
         section("Figures", _table(diagnoses) + _notes(diagnoses)),
         *sections,
-        section("Dead queries", _dead(diagnoses)),
+        section("Dead queries, numbered from 0", _dead(diagnoses)),
         section("What the figures mean", definitions({f.title: f"{f.meaning}." for f in FIGURES.values()})),
         *facts,
     ]

@@ -38,7 +38,7 @@ class Figure:
 
 FIGURES: Mapping[str, Figure] = {
     "active_queries": Figure("active queries", "queries of an image that are active, mean over images", 1),
-    "active_share": Figure("share of queries active", "the same over the number of queries"),
+    "active_share": Figure("share of queries active", "active queries of an image over all queries, mean over images"),
     "dead_queries": Figure("dead queries", "queries that are active in no image", 0),
     "usage_entropy": Figure(
         "usage entropy",
@@ -48,7 +48,9 @@ FIGURES: Mapping[str, Figure] = {
         "mask overlap", "IoU of two active queries' masks (logit > 0) in one image, mean over pairs", 3
     ),
     "mask_overlap_same_class": Figure(
-        "mask overlap, same class", "the same for pairs that stand for one class by the class head", 3
+        "mask overlap, same class",
+        "IoU of two active queries' masks of one class (class head) in one image, mean over pairs",
+        3,
     ),
     "classes_by_head": Figure(
         "classes, class head", "classes that at least one active query of an image stands for by the class head", 1
@@ -60,18 +62,22 @@ FIGURES: Mapping[str, Figure] = {
         "class entropy, class head", "entropy of the classes that active queries stand for, over ln K"
     ),
     "absent_by_head": Figure(
-        "absent classes, class head", "active queries of an image that stand for a class of which it has no label", 1
+        "absent classes, class head",
+        "active queries of an image that stand, by the class head, for a class that it has no label of",
+        1,
     ),
     "classes_by_prototype": Figure(
         "classes, prototypes", "classes whose prototype is the nearest one to at least one query of an image", 1
     ),
-    "size_by_prototype": Figure("group size", "queries per group that is not empty, as GRQA groups them", 1),
+    "size_by_prototype": Figure(
+        "group size", "queries of an image per group (same nearest prototype) that is not empty, as in GRQA", 1
+    ),
     "entropy_by_prototype": Figure(
         "class entropy, prototypes", "entropy of the classes whose prototype is nearest, over ln K"
     ),
     "absent_by_prototype": Figure(
         "absent classes, prototypes",
-        "queries of an image whose nearest prototype is of a class of which it has no label",
+        "queries of an image whose nearest prototype is that of a class that it has no label of",
         1,
     ),
     "compactness": Figure("compactness", "cosine similarity of a query to its nearest prototype, mean", 3),
