@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from queryseg.cli.main import VERBS, main
 from queryseg.objectives import SetCriterion
@@ -94,6 +95,49 @@ def test_train_evaluate_predict(settings, data, tmp_path, capsys):
 
     result = queryseg.load(run, device="cpu").predict(tmp_path / "images" / "b.png")
     assert np.array_equal(result.labels, labels)
+
+
+def test_diagnose(settings, data, tmp_path, capsys):
+    run, other, out = tmp_path / "run", tmp_path / "other", tmp_path / "queries"
+    validate = ["--data.validate", json.dumps({"home": str(data)})]
+    assert main([*settings, *validate, "--out", str(run)]) == 0
+    assert main([*settings, *validate, "--model.queries.num_queries", "5", "--out", str(other)]) == 0
+    arguments = ["--data", f"home={data}", f"away={data}", "--device", "cpu", "--workers", "0", "--out", str(out)]
+    copy = tmp_path / "copy.json"
+    assert main(["diagnose", str(run), str(other), *arguments, "--json", str(copy)]) == 0
+    content = json.loads((out / "diagnostics.json").read_text())
+    assert content == json.loads(copy.read_text())
+    assert [found["num_queries"] for found in content["runs"].values()] == [6, 5]
+    home, away = (content["runs"]["run"]["domains"][name]["figures"] for name in ("home", "away"))
+    assert home == away
+    assert {"report.html", "query_prototypes.png", "similarity.png", "activity.png", "occupancy.png"} <= {
+        path.name for path in out.iterdir()
+    }
+    events = EventAccumulator(str(run)).Reload()
+    for key, value in home.items():
+        if value is not None:  # training said the same after its last step
+            assert [e.value for e in events.Scalars(f"queries/home/{key}")] == [
+                pytest.approx(value, rel=1e-5, abs=1e-7)
+            ]
+    assert [image.step for image in events.Images("queries")] == [3]
+
+    assert "given twice" in fails(["diagnose", str(run), str(run), *arguments], capsys)
+    assert "look at 1 at least" in fails(["diagnose", str(run), *arguments, "--num-images", "-2"], capsys)
+    assert "names 'home' twice" in fails(["diagnose", str(run), "--data", "home=a", "home=b", "--out", "x"], capsys)
+    assert "There is no run" in fails(["diagnose", str(tmp_path / "no"), *arguments], capsys)
+
+
+def test_diagnose_needs_queries(settings, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    without = [
+        "--model.queries", "queryseg.queries.NoQueries", "--model.decoder", "queryseg.decoders.PixelClassifier",
+        "--model.readout", "queryseg.readouts.PerPixel", "--data.validate", json.dumps({"home": str(data)}),
+        "--objectives", json.dumps({"pixel": {"class_path": "queryseg.objectives.PixelCrossEntropy"}}),
+    ]  # fmt: skip
+    assert main([*settings, *without, "--out", str(run)]) == 0
+    assert not [tag for tag in EventAccumulator(str(run)).Reload().Tags()["scalars"] if tag.startswith("queries")]
+    sentence = fails(["diagnose", str(run), "--data", str(data), "--device", "cpu", "--out", str(tmp_path)], capsys)
+    assert "PixelClassifier classifies pixels without queries" in sentence
 
 
 def test_training_again_into_a_run_is_refused_and_resume_needs_one(settings, tmp_path, capsys):

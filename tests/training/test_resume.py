@@ -14,6 +14,7 @@ import pytest
 import tiny_run
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from queryseg.training import trainer
 from queryseg.training.checkpoint import read_checkpoint
@@ -163,6 +164,16 @@ def test_variants_resume_too(data: Path, tmp_path: Path, monkeypatch: pytest.Mon
             tiny_run.run(values, tmp_path / "parts")
     tiny_run.run(values, tmp_path / "parts", resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_looking_at_queries_changes_nothing(
+    data: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "has_queries", lambda model: False)
+    tiny_run.run(tiny_run.settings(data), tmp_path)
+    assert_same_runs(uninterrupted, tmp_path)
+    looked, unseen = (EventAccumulator(str(folder)).Reload().Tags()["scalars"] for folder in (uninterrupted, tmp_path))
+    assert {tag.partition("/")[0] for tag in set(looked) - set(unseen)} == {"queries"}
 
 
 # ───────────────────────────── SIGKILL ─────────────────────────────

@@ -17,6 +17,7 @@ from queryseg.host_memory import keep_freed_memory
 VERBS = {
     "train": "train a recipe; --resume continues an interrupted run",
     "evaluate": "compare a run with labelled data sets, one or many",
+    "diagnose": "what the queries of runs do: active, dead, overlapping, near which prototype, per domain",
     "predict": "segment images: a file, a folder or a glob",
     "convert": "turn a published checkpoint of another code base into a run",
     "data": "check, generate or show a data set",

@@ -36,8 +36,8 @@ def svg_chart(title: str, curves: Mapping[str, Points]) -> str:
     """Lines over training steps, the vertical axis from 0. Curves are told apart by the classes curve-0, curve-1 …"""
     points = [point for curve in curves.values() for point in curve]
     last_step, highest = max(x for x, _ in points) or 1.0, max(y for _, y in points)
-    ticks = _ticks(highest)
-    top = ticks[-1]
+    levels = ticks(highest)
+    top = levels[-1]
 
     def x(step: float) -> float:
         return _LEFT + step / last_step * (_WIDTH - _LEFT - _RIGHT)
@@ -47,10 +47,10 @@ def svg_chart(title: str, curves: Mapping[str, Points]) -> str:
 
     parts = [f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
     parts.append(f'<text x="{_LEFT}" y="14" class="chart-title">{escape(title)}</text>')
-    for tick in ticks:
+    for tick in levels:
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for tick in _ticks(last_step):
+    for tick in ticks(last_step):
         if tick <= last_step:
             parts.append(f'<text x="{x(tick):.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{tick:g}</text>')
     for number, (name, curve) in enumerate(curves.items()):
@@ -62,7 +62,7 @@ def svg_chart(title: str, curves: Mapping[str, Points]) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _ticks(highest: float) -> list[float]:
+def ticks(highest: float) -> list[float]:
     """0 and three to six round numbers; the last one is not below `highest`. Below 1e-9 all is drawn as zero."""
     if highest < 1e-9:
         return [0.0, 1.0]

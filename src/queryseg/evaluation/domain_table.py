@@ -24,6 +24,7 @@ from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
 from queryseg.evaluation.evaluation import Evaluation, percent
 from queryseg.evaluation.evaluator import evaluate
+from queryseg.evaluation.observation import Observer
 from queryseg.inference.engine import Engine
 from queryseg.segmenter import Segmenter
 
@@ -159,6 +160,7 @@ def evaluate_many(
     device: torch.device | None = None,
     num_workers: int = 0,
     num_examples: int = 0,
+    observers: Mapping[str, Observer] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DomainTable:
     """Evaluate on several named data sets.
@@ -166,6 +168,7 @@ def evaluate_many(
     seen      names of those from the training domain; None: the first one
     facts     of the run; None: what the model itself tells
     sources   name → where the data set comes from, for JSON and reports
+    observers name → who is shown every image of that data set
     progress  called with (images done, images in all), over all data sets
     Others: see `evaluate`.
 
@@ -193,6 +196,7 @@ def evaluate_many(
                 device=device,
                 num_workers=num_workers,
                 num_examples=num_examples,
+                observer=(observers or {}).get(name),
                 progress=None if progress is None else shifted,
             )
         )

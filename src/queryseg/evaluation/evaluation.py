@@ -98,11 +98,11 @@ class Evaluation:
             "name": self.name,
             "num_images": self.num_images,
             "protocol": str(self.protocol),
-            "mean_iou": _number(self.mean_iou),
-            "mean_iou_interval": [_number(bound) for bound in self.mean_iou_interval],
-            "pixel_accuracy": _number(self.pixel_accuracy),
+            "mean_iou": number(self.mean_iou),
+            "mean_iou_interval": [number(bound) for bound in self.mean_iou_interval],
+            "pixel_accuracy": number(self.pixel_accuracy),
             "classes": {
-                name: {"iou": _number(i), "recall": _number(r), "precision": _number(p), "pixels": pixels}
+                name: {"iou": number(i), "recall": number(r), "precision": number(p), "pixels": pixels}
                 for name, i, r, p, pixels in per_class
             },
             "confusion": self.confusion.tolist(),
@@ -115,6 +115,6 @@ def percent(score: float) -> str:
     return "–" if isnan(score) else f"{100 * score:.1f}"
 
 
-def _number(value: float) -> float | None:
-    """nan is no JSON."""
+def number(value: float) -> float | None:
+    """nan, which is no JSON, becomes None."""
     return None if isnan(value) else value

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
 from queryseg.evaluation.evaluation import Evaluation, Example
+from queryseg.evaluation.observation import Observer, observed
 from queryseg.inference.engine import Engine
 from queryseg.inference.windows import protocol_labels
 from queryseg.metrics.confusion import confusion_matrix, margins
@@ -38,6 +39,8 @@ def evaluate(
     device: torch.device | None = None,
     num_workers: int = 0,
     num_examples: int = 0,
+    observer: Observer | None = None,
+    num_observed: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Label every image as the protocol says and compare at the label's native size.
@@ -46,6 +49,8 @@ def evaluate(
     device        moves the model there first; None: it stays where it is
     num_workers   processes that read and decode; the result does not depend on it
     num_examples  images to keep for a report
+    observer      is shown what the model said of an image beside its label; costs no second forward pass
+    num_observed  images that the observer is shown, evenly spread; None: all
 
     A model in training comes back as it was: modes of its modules, random states, gradients. Images pass one by one,
     so that a score never depends on how images of different sizes were batched.
@@ -59,6 +64,7 @@ def evaluate(
     if not num_images:
         raise InputError(f"Data set '{name}' is empty; a score needs at least one labelled image.")
     shown = spread(num_images, num_examples)
+    watched = frozenset(spread(num_images, num_images if num_observed is None else num_observed))
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     per_image: list[Tensor] = []
     examples: list[Example] = []
@@ -68,7 +74,9 @@ def evaluate(
             engine.to(device)
         for index, sample in enumerate(_samples(dataset, num_workers)):
             size = (sample.label_map.shape[0], sample.label_map.shape[1])
-            prediction = protocol_labels(engine, sample.image, protocol, size)
+            watch = None if index not in watched else observer
+            with nullcontext() if watch is None else observed(engine.model, sample, protocol, watch):
+                prediction = protocol_labels(engine, sample.image, protocol, size)
             counts = confusion_matrix(prediction, sample.label_map.to(prediction.device), num_classes)
             confusion += counts
             per_image.append(torch.stack(margins(counts)))

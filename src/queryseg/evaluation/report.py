@@ -1,12 +1,10 @@
-"""A domain table as one HTML file: nothing to install, nothing to fetch, no scripts.
+"""A domain table as one HTML file.
 
 Shape legend: H×W pixels.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 from math import isnan
 from pathlib import Path
@@ -18,11 +16,10 @@ from PIL import Image
 
 from queryseg.data.class_table import ClassTable
 from queryseg.data.drawing import colorize
-from queryseg.errors import InputError
 from queryseg.evaluation.curve import read_curves, svg_chart
 from queryseg.evaluation.domain_table import DomainTable
 from queryseg.evaluation.evaluation import Evaluation, Example, percent
-from queryseg.evaluation.stylesheet import STYLESHEET
+from queryseg.evaluation.page import css_color, definitions, figure_boxes, inline_image, section, write_page
 from queryseg.types import IGNORE
 
 Pixels = npt.NDArray[np.uint8]
@@ -40,28 +37,14 @@ def write_html(table: DomainTable, path: str | Path, title: str, metrics: str | 
     """
     sections = [
         _figures(table),
-        _section("Domains", _domains(table)),
-        _section("IoU per class, in %", _matrix(table)),
-        _section("Training", "" if metrics is None else _charts(metrics)),
-        _section("Examples", _examples(table)),
-        _section("Run", _facts(table)),
+        section("Domains", _domains(table)),
+        section("IoU per class, in %", _matrix(table)),
+        section("Training", "" if metrics is None else _charts(metrics)),
+        section("Examples", _examples(table)),
+        section("Run", run_facts(table)),
     ]
     lead = f"{len(table.evaluations)} data sets, {len(table.class_names)} classes. {_sentence(table.caption)}"
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLESHEET}</style></head><body><main>"
-        f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{"".join(sections)}</main></body></html>\n'
-    )
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"The report {path} cannot be written ({error.strerror}); choose another file.") from None
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+    write_page(path, title, lead, sections)
 
 
 def _sentence(text: str) -> str:
@@ -82,8 +65,7 @@ def _figures(table: DomainTable) -> str:
         worst = min(table.unseen, key=lambda e: -1.0 if isnan(e.mean_iou) else e.mean_iou)
         if number > 1:
             boxes.append((percent(worst.mean_iou), f"mIoU on {worst.name}, the hardest of them"))
-    cells = (f'<div><strong>{value}</strong><span class="soft">{escape(text)}</span></div>' for value, text in boxes)
-    return f'<div class="figures">{"".join(cells)}</div>'
+    return figure_boxes(boxes)
 
 
 def _domains(table: DomainTable) -> str:
@@ -129,7 +111,7 @@ def _bar(evaluation: Evaluation) -> str:
 def _matrix(table: DomainTable) -> str:
     classes = table.evaluations[0].classes
     head = "".join(
-        f'<th><span>{escape(name)}</span><i style="background:{_css(color)}"></i></th>'
+        f'<th><span>{escape(name)}</span><i style="background:{css_color(color)}"></i></th>'
         for name, color in zip(classes.names, classes.colors, strict=True)
     )
     rows = []
@@ -164,7 +146,8 @@ def _charts(metrics: str | Path) -> str:
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
 
 
-def _facts(table: DomainTable) -> str:
+def run_facts(table: DomainTable) -> str:
+    """What was evaluated, and the recipe."""
     facts = table.facts
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
     seconds = sum(e.seconds for e in table.evaluations)
@@ -180,12 +163,11 @@ def _facts(table: DomainTable) -> str:
         "versions": versions,
         **{f"data: {name}": source for name, source in table.sources.items()},
     }
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows.items() if value)
     recipe = ""
     if facts.recipe:
         text = yaml.safe_dump(dict(facts.recipe), sort_keys=False, allow_unicode=True)
         recipe = f"<details><summary>Recipe</summary><pre>{escape(text)}</pre></details>"
-    return f"<dl>{items}</dl>{recipe}"
+    return definitions(rows) + recipe
 
 
 # ───────────────────────────── pictures ─────────────────────────────
@@ -206,7 +188,7 @@ def _examples(table: DomainTable) -> str:
 
 def _legend(classes: ClassTable) -> str:
     entries = [
-        f'<span><i style="background:{_css(color)}"></i>{escape(name)}</span>'
+        f'<span><i style="background:{css_color(color)}"></i>{escape(name)}</span>'
         for name, color in zip(classes.names, classes.colors, strict=True)
     ]
     entries.append('<span><i style="background:#000"></i>ignored</span>')
@@ -224,10 +206,10 @@ def _strip(example: Example, classes: ClassTable) -> str:
         for labels in (example.label_map, example.prediction)
     )
     pictures = [
-        _img("image", Image.fromarray(image)),
-        _img("label", _palette_image(label_map, classes)),
-        _img("prediction", _palette_image(prediction, classes)),
-        _img("errors", Image.fromarray(error_picture(image, label_map, prediction))),
+        inline_image("image", Image.fromarray(image), "jpeg"),
+        inline_image("label", _palette_image(label_map, classes), "png"),
+        inline_image("prediction", _palette_image(prediction, classes), "png"),
+        inline_image("errors", Image.fromarray(error_picture(image, label_map, prediction)), "jpeg"),
     ]
     labelled = example.label_map != IGNORE
     right = "no labelled pixel"
@@ -255,15 +237,3 @@ def _palette_image(label_map: Pixels, classes: ClassTable) -> Image.Image:
     picture = Image.fromarray(label_map).convert("P")
     picture.putpalette(colorize(np.arange(256)[None], classes).tobytes())
     return picture
-
-
-def _img(alt: str, picture: Image.Image) -> str:
-    kind = "png" if picture.mode == "P" else "jpeg"
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=85, optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{alt}" width="{picture.width}" height="{picture.height}" src="data:image/{kind};base64,{data}">'
-
-
-def _css(color: tuple[int, int, int]) -> str:
-    return f"rgb({color[0]} {color[1]} {color[2]})"

@@ -32,6 +32,8 @@ th { font-weight: 600; text-align: left; }
 .domains th, .domains td { padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 .domains thead th { color: var(--soft); font-weight: 500; font-size: 13px; }
 .domains .number { text-align: right; }
+.domains .difference { display: inline-block; min-width: 60px; color: var(--soft); }
+.domains thead .across { text-align: center; }
 .domains tr.mean td, .domains tr.mean th { border-bottom: 0; font-weight: 600; }
 .track { position: relative; display: block; width: 100%; min-width: 200px; height: 12px; border-radius: 3px;
   background: var(--line); }
@@ -66,6 +68,8 @@ th { font-weight: 600; text-align: left; }
 .strip div { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; }
 .strip img { width: 100%; height: auto; display: block; border-radius: 4px; }
 .strip figcaption { font-size: 12px; color: var(--soft); margin-top: 3px; }
+.panels { overflow-x: auto; }
+.panels img { display: block; border-radius: 4px; }
 .heads { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; font-size: 13px;
   color: var(--soft); margin: 10px 0 -14px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 24px; margin: 0; }

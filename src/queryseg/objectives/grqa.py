@@ -27,6 +27,9 @@ from queryseg.objectives.mask_losses import at_least_float32
 from queryseg.objectives.matching import Hungarian
 from queryseg.types import Dims, Output, Prediction, Target
 
+Space = Literal["mask", "token"]
+"""Where queries meet pixels: mask embeddings and mask features, or query contents and image tokens of a ViT."""
+
 EPS = 1e-4
 """Added to a group's deviation: queries that agree have no advantage."""
 
@@ -63,7 +66,7 @@ class GRQA(Objective):
         self,
         dims: Dims,
         start: float = 2 / 3,
-        space: Literal["mask", "token"] = "mask",
+        space: Space = "mask",
         reward: Literal["alignment", "matching_cost", "none"] = "alignment",
         group_scope: Literal["image", "batch"] = "image",
         present_only: bool = False,
@@ -99,7 +102,7 @@ class GRQA(Objective):
     def losses(self, output: Output, targets: list[Target], step: Step) -> dict[str, Tensor]:
         with torch.autocast(output.final.content.device.type, enabled=False):
             reading = output.final
-            queries, pixels = self._queries_and_pixels(reading)
+            queries, pixels = queries_and_pixels(reading, self.space)
             label_maps = torch.stack([target.label_map for target in targets])
             means, present = class_means(pixels, label_maps, len(self.initialised), self.min_pixels)
             self.seen.append((means.detach(), present))
@@ -137,12 +140,6 @@ class GRQA(Objective):
         self.prototypes.copy_(prototypes)
         self.initialised.copy_(initialised)
 
-    def _queries_and_pixels(self, reading: Prediction) -> tuple[Tensor, Tensor]:
-        if self.space == "mask":
-            return at_least_float32(reading.mask_embeddings), at_least_float32(reading.mask_features)
-        assert reading.tokens is not None  # "token_space" was asked for
-        return at_least_float32(reading.content), at_least_float32(reading.tokens)
-
     def _reference_queries(self, output: Output, step: Step) -> Tensor:
         """The same rows: a source that chose queries from the image repeats its choices."""
         reference = step.reference("ema")
@@ -170,6 +167,14 @@ class GRQA(Objective):
             return group_advantages(rewards, groups, num_groups, EPS)
         advantages, sizes = group_advantages(rewards.reshape(1, -1), groups.reshape(1, -1), num_groups, EPS)
         return advantages.view_as(rewards), sizes
+
+
+def queries_and_pixels(reading: Prediction, space: Space) -> tuple[Tensor, Tensor]:
+    """(B, Q, E) and (B, E, h, w) that are compared in a space, in float32 or better, not normalised."""
+    if space == "mask":
+        return at_least_float32(reading.mask_embeddings), at_least_float32(reading.mask_features)
+    assert reading.tokens is not None  # whoever asks for tokens requires "token_space"
+    return at_least_float32(reading.content), at_least_float32(reading.tokens)
 
 
 @torch.no_grad()

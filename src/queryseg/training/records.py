@@ -7,13 +7,18 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import isnan
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from queryseg.errors import CheckpointError
+from queryseg.evaluation.diagnostics import Diagnosis
+from queryseg.evaluation.diagnostics.map_picture import query_prototypes
+from queryseg.evaluation.diagnostics.panels import overview
 from queryseg.inference.run_folder import replace_file
 
 METRICS = "metrics.csv"
@@ -63,6 +68,15 @@ class Records:
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "png")
         replace_file(path, buffer.getvalue())
         self._events.add_image("predictions", picture, step)
+
+    def diagnosis(self, step: int, diagnosis: Diagnosis) -> None:
+        """Figures of the queries on every data set, "queries/DATA/FIGURE", and the map, to TensorBoard alone."""
+        for name, domain in diagnosis.domains.items():
+            for key, value in domain.figures.items():
+                if not isnan(value):
+                    self._events.add_scalar(f"queries/{name}/{key}", value, step)
+        if panels := query_prototypes({"": diagnosis}):
+            self._events.add_image("queries", np.asarray(overview(panels)), step, dataformats="HWC")
 
     def flush(self) -> None:
         """Rows are on the disk before the checkpoint that relies on them."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from queryseg.data.batch import Batch
 from queryseg.errors import CheckpointError
+from queryseg.evaluation.diagnostics import Diagnosis, QueryObserver, has_queries
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.inference.run_folder import load_weights, write_model, write_recipe
 from queryseg.recipe import Recipe
@@ -38,6 +39,9 @@ from queryseg.training.schedule import rate_factor, reseed
 from queryseg.training.start import Beginning, start_from_weights, take_over
 from queryseg.training.step import TrainingStep, build_objectives
 from queryseg.training.summary import summary_lines
+
+NUM_OBSERVED = 30
+"""Images of every validation set whose queries are looked at: bounds what that costs."""
 
 
 @dataclass(frozen=True)
@@ -171,15 +175,30 @@ class Trainer:
         return stopping
 
     def validate(self) -> None:
-        """mIoU on every validation set, and a picture. Never chooses a checkpoint: the last one is the result."""
+        """mIoU on every validation set, what queries did there, and pictures. Never chooses a checkpoint: the last one
+        is the result."""
         if self.records is not None and self.validation:
             data = self.recipe.data
+            names = self.validation if has_queries(self.result) else ()
+            observers = {name: QueryObserver(self.result) for name in names}
             found = [
-                evaluate(self.result, dataset, data.protocol, name=name, num_workers=data.num_workers, num_examples=3)
+                evaluate(
+                    self.result,
+                    dataset,
+                    data.protocol,
+                    name=name,
+                    num_workers=data.num_workers,
+                    num_examples=3,
+                    observer=observers.get(name),
+                    num_observed=NUM_OBSERVED,
+                )
                 for name, dataset in self.validation.items()
             ]
             self.scores = {evaluation.name: evaluation.mean_iou for evaluation in found}
             self.records.picture(self.step, prediction_picture(found[0].examples, found[0].classes))
+            if observers:
+                observed = {name: observer.observed() for name, observer in observers.items()}
+                self.records.diagnosis(self.step, Diagnosis.of(observed, found[0].classes))
             self.progress.validated(self.step, self.scores)
         self.fabric.barrier()
 

@@ -1,0 +1,77 @@
+"""What the queries of one or several runs do on labelled data sets: who is active, for which class, how near to its
+prototype, and what changes from the first data set (the source domain) to the others. Two runs stand side by side, as
+before and after."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
+from queryseg.cli.output import console, make_folder, progress_bar, write_json
+from queryseg.data.data_file import open_data
+from queryseg.errors import UsageError
+from queryseg.evaluation.diagnostics import Diagnosis, diagnose
+from queryseg.evaluation.diagnostics.diagnosis_report import diagnoses_json, terminal_table, write_report
+from queryseg.evaluation.domain_table import RunFacts
+from queryseg.inference.predictor import find_device, recorded_protocol
+from queryseg.inference.run_folder import read_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Runs, data sets, a folder."""
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run; two: before and after")
+    add_evaluation_options(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="report.html, diagnostics.json, pictures"
+    )
+    parser.add_argument(
+        "--num-images", type=int, default=100, metavar="N", help="per data set, evenly spread (default 100; 0: all)"
+    )
+    parser.add_argument(
+        "--space",
+        choices=("mask", "token"),
+        default="mask",
+        help="compare mask embeddings with mask features, or query contents with image tokens (default mask)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="diagnostics.json once more, here")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look at every run; print its figures; write JSON, pictures and report."""
+    sources = named_sources(options.data)
+    datasets = {name: open_data(path) for name, path in sources.items()}
+    loaded = {name: read_model(path, options.allow_code) for name, path in _names(options.runs).items()}
+    out = make_folder(options.out)
+    diagnoses: dict[str, Diagnosis] = {}
+    for name, one in loaded.items():
+        with progress_bar(f"diagnosing {name}") as progress:
+            diagnoses[name] = diagnose(
+                one.model,
+                datasets,
+                chosen_protocol(options, recorded_protocol(one.recipe)),
+                num_images=options.num_images or None,
+                space=options.space,
+                facts=RunFacts.of(one.model, one.folder, one.recipe),
+                sources=sources,
+                device=find_device(options.device),
+                num_workers=options.workers,
+                progress=progress,
+            )
+        console.print(terminal_table(name, diagnoses[name]))
+    content = diagnoses_json(diagnoses)
+    write_json(out / "diagnostics.json", content)
+    write_json(options.json, content)
+    write_report(diagnoses, out)
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+    return 0
+
+
+def _names(folders: Sequence[Path]) -> dict[str, Path]:
+    """Short names of runs: their folders', or the whole paths where those are not distinct."""
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("A run is given twice; give every run once.")
+    names = [folder.resolve().name for folder in folders]
+    distinct = len(set(names)) == len(names)
+    return dict(zip(names if distinct else map(str, folders), folders, strict=True))
