@@ -188,7 +188,9 @@ def test_what_does_not_fit_is_refused() -> None:
         build_segmenter(["a"], Parts(vit, Identity, LearnableQueries, cross, Mixture))
     with pytest.raises(RecipeError, match=r"cannot read levels of width .*use a pixel decoder"):
         build_segmenter(["a"], Parts(PyramidBackbone("resnet18"), Identity, LearnableQueries, cross, Mixture))
-    with pytest.raises(RecipeError, match="threshold 1"):
+    with pytest.raises(RecipeError, match="threshold is 1"):
         decoder(threshold=1.0)
     with pytest.raises(RecipeError, match="num_layers is 0"):
         decoder(num_layers=0)
+    with pytest.raises(RecipeError, match="width 8 cannot be split among 0 heads"):
+        decoder(num_heads=0)

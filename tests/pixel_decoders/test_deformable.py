@@ -47,3 +47,5 @@ def test_a_width_that_does_not_split_is_refused() -> None:
         Deformable(DIMS, width=48)
     with pytest.raises(RecipeError, match="width 32 cannot be split among 5 heads"):
         Deformable(DIMS, width=32, num_heads=5)
+    with pytest.raises(RecipeError, match="num_points is 0, but must be at least 1"):
+        Deformable(DIMS, width=32, num_points=0)

@@ -113,11 +113,11 @@ class CrossAttention(Decoder):
                 f"CrossAttention: queries of width {dims.width} cannot read levels of width {dims.channels}; use a "
                 "pixel decoder that makes them one width, e.g. Deformable or Projected."
             )
-        if num_layers < 1 or not 0 < threshold < 1:
-            raise RecipeError(
-                f"CrossAttention: num_layers is {num_layers} and threshold {threshold}, but there must be at least one "
-                "layer and 0 < threshold < 1."
-            )
+        for name, count in (("num_layers", num_layers), ("hidden", hidden)):
+            if count < 1:
+                raise RecipeError(f"CrossAttention: {name} is {count}, but must be at least 1.")
+        if not 0 < threshold < 1:
+            raise RecipeError(f"CrossAttention: threshold is {threshold}, but is a probability: 0 < threshold < 1.")
         self.layers = nn.ModuleList(
             CrossAttentionLayer(dims.width, hidden, num_heads, order == "cross_first") for _ in range(num_layers)
         )

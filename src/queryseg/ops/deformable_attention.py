@@ -70,7 +70,7 @@ class DeformableAttention(nn.Module):
 
     def __init__(self, width: int, num_heads: int, num_levels: int, num_points: int) -> None:
         super().__init__()
-        if width % num_heads:
+        if num_heads < 1 or width % num_heads:
             raise RecipeError(f"width {width} cannot be split among {num_heads} heads; choose a multiple of num_heads.")
         self.shape = (num_heads, num_levels, num_points)
         num_samples = math.prod(self.shape)

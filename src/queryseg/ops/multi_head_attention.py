@@ -31,7 +31,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        if width % num_heads:
+        if num_heads < 1 or width % num_heads:
             raise RecipeError(f"width {width} cannot be split among {num_heads} heads; choose a multiple of num_heads.")
         self.num_heads = num_heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))

@@ -74,7 +74,10 @@ class Deformable(PixelDecoder):
     ) -> None:
         super().__init__()
         check_pyramid("Deformable", dims, width)
-        if width % groups:
+        for name, count in (("num_layers", num_layers), ("hidden", hidden), ("num_points", num_points)):
+            if count < 1:
+                raise RecipeError(f"Deformable: {name} is {count}, but must be at least 1.")
+        if groups < 1 or width % groups:
             raise RecipeError(f"Deformable: width {width} cannot be split into {groups} groups; choose another number.")
 
         *coarse, finest = dims.channels
