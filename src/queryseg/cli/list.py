@@ -28,7 +28,8 @@ SEAMS: dict[str, tuple[str, type[contracts.Part]]] = {
 
 
 def find_parts(seam: str) -> dict[str, type[contracts.Part]]:
-    """Dotted path → class, of all that can be built; base classes of others are left out."""
+    """Dotted path → class, of all that can be built; base classes of others are left out, unless the package offers
+    them by name."""
     package_name, kind = SEAMS[seam]
     package = importlib.import_module(package_name)
     found = {}
@@ -38,7 +39,9 @@ def find_parts(seam: str) -> dict[str, type[contracts.Part]]:
             own = isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
             if own and issubclass(value, kind) and not inspect.isabstract(value):
                 found[f"{module.__name__}.{name}"] = value
-    return {path: part for path, part in found.items() if not any(part in c.__mro__[1:] for c in found.values())}
+    offered = {getattr(package, name) for name in getattr(package, "__all__", ())}
+    bases = {base for part in found.values() for base in part.__mro__[1:]} - offered
+    return {path: part for path, part in found.items() if part not in bases}
 
 
 def describe(path: str, part: type[contracts.Part]) -> dict[str, Any]:
