@@ -34,6 +34,7 @@ from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
+from queryseg.evaluation.diagnostics import has_queries
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.host_memory import keep_freed_memory
 from queryseg.inference.run_folder import read_model
@@ -164,12 +165,12 @@ def measured(run: Run, out: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def active_queries(model: Segmenter, dataset: SegmentationDataset) -> float | None:
-    """Queries per image whose best class is not "no object"; None where there are no queries."""
-    if "no_object" not in model.heads.provides:
+    """Per image; None where there are no queries."""
+    if not has_queries(model):
         return None
     images = (dataset[i].image[None] for i in range(min(len(dataset), NUM_IMAGES)))
-    logits = torch.cat([model(model.normalise(image)).final.class_logits for image in images])
-    return round(float((logits.argmax(-1) < model.dims.num_classes).sum(1).float().mean()), 2)
+    active = torch.cat([model(model.normalise(image)).final.active for image in images])
+    return round(float(active.sum(1).float().mean()), 2)
 
 
 def last_statistics(metrics: Path) -> dict[str, float]:

@@ -212,6 +212,15 @@ class Prediction:
     boxes: Tensor | None = None
     tokens: Tensor | None = None
 
+    @property
+    def active(self) -> Tensor:
+        """(B, Q) bool: the query stands for a class. Its best entry is not "no object" (QPrompt-R1's count of activated
+        queries) or, where classes are independent sigmoids, its best score is at least 0.5 (our rule)."""
+        num_classes = self.class_scores.shape[-1]
+        if self.class_logits.shape[-1] > num_classes:
+            return self.class_logits.argmax(-1) < num_classes
+        return self.class_scores.amax(-1) >= 0.5
+
     def rows(self, part: slice) -> Prediction:
         """The same reading of some queries only."""
         names = ("class_logits", "class_scores", "mask_logits", "mask_embeddings", "content", "boxes")

@@ -13,23 +13,6 @@ from torch import Tensor
 NO_CLASS = -1
 """Stands for no class, where queries are given the class they stand for."""
 
-SIGMOID_THRESHOLD = 0.5
-
-
-def active_classes(class_logits: Tensor, class_scores: Tensor) -> Tensor:
-    """(B, Q) int64: the class that each active query stands for by the class head, −1 for the others.
-
-    class_logits (B, Q, K or K+1), class_scores (B, Q, K), as in `Prediction`. With "no object" a query is active if
-    that is not its best entry; where classes are independent sigmoids, if its best score is at least 0.5.
-    Source: QPrompt-R1's count of activated queries (not assigned to background); the sigmoids' rule is ours.
-    """
-    scores, classes = class_scores.max(-1)
-    if class_logits.shape[-1] > class_scores.shape[-1]:
-        active = class_logits.argmax(-1) < class_scores.shape[-1]
-    else:
-        active = scores >= SIGMOID_THRESHOLD
-    return classes.masked_fill(~active, NO_CLASS)
-
 
 def normalised_entropy(counts: Tensor) -> float:
     """Entropy of the distribution that counts (M,) ≥ 0 describe, over ln M: 0 where one entry has all, 1 where all have

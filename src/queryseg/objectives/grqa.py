@@ -182,12 +182,11 @@ def statistics_of(
     reading: Prediction, rewards: Tensor, groups: Tensor, sizes: Tensor, num_classes: int
 ) -> dict[str, Tensor]:
     """What the log tells of queries: mean reward, mean size of the groups that are not empty, classes that any query of
-    an image stands for, and queries whose best class is not "no object" (each a mean over images)."""
+    an image stands for, and active queries (each a mean over images)."""
     occupied = torch.zeros(len(groups), num_classes, device=groups.device).scatter_(1, groups, 1.0)
-    active = (reading.class_logits.argmax(-1) < num_classes).to(rewards.dtype)
     return {
         "reward": rewards.mean(),
         "group_size": sizes.sum() / (sizes > 0).sum().clamp(min=1),
         "classes_occupied": occupied.sum(1).mean(),
-        "active_queries": active.sum(1).mean(),
+        "active_queries": reading.active.sum(1).to(rewards.dtype).mean(),
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from queryseg.errors import RecipeError
 from queryseg.evaluation.observation import Observation
-from queryseg.metrics.query_activity import NO_CLASS, active_classes, overlap_sums, pair_overlaps
+from queryseg.metrics.query_activity import NO_CLASS, overlap_sums, pair_overlaps
 from queryseg.objectives.group_alignment import class_means
 from queryseg.objectives.grqa import Space, queries_and_pixels
 from queryseg.queries import NoQueries
@@ -88,7 +88,7 @@ class QueryObserver:
     @torch.no_grad()
     def __call__(self, observation: Observation) -> None:
         reading, label_maps = observation.output.final, observation.label_maps
-        classes = active_classes(reading.class_logits, reading.class_scores)
+        classes = reading.class_scores.argmax(-1).masked_fill(~reading.active, NO_CLASS)
         queries, pixels = queries_and_pixels(reading, self.space)
         means, measured = class_means(pixels, label_maps, self.num_classes, MIN_PIXELS)
         present = [torch.bincount(m.flatten(), minlength=self.num_classes)[: self.num_classes] > 0 for m in label_maps]
