@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "recipes" / "qprompt_r1" / "README.md")
 sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
-from summary import arm_table, query_table  # noqa: E402
+from summary import arm_table, figure_table, query_table  # noqa: E402
 
 
 def read(path: Path) -> Any:
@@ -108,6 +108,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "promises": promises,
     "camvid": camvid,
     "arms": lambda: arm_table(compared(), "streets"),
+    "figures": lambda: figure_table(compared(), "streets"),
     "queries": lambda: query_table(compared()),
     "camvid_arms": lambda: arm_table(compared(), "camvid"),
 }

@@ -24,13 +24,11 @@ WIDTH = 128
 
 @dataclass(frozen=True)
 class Arm:
-    """title: a row of the table; changes: overrides of the recipe; forks: from stage one; pretrained: starts from the
-    pre-trained backbone."""
+    """title: a row of the table; changes: overrides of the recipe; forks: from stage one."""
 
     title: str
     changes: tuple[str, ...] = ()
     forks: bool = False
-    pretrained: bool = True
 
 
 def _part(path: str, **arguments: Any) -> str:
@@ -66,8 +64,13 @@ ARMS: Mapping[str, Arm] = {
     "alignment": Arm("+ image alignment", (GRQA, "objectives.grqa.reward=none"), forks=True),
     "reward": Arm("+ reward", (GRQA, "objectives.grqa.kl_weight=0.0"), forks=True),
     "qprompt_r1": Arm("+ KL = QPrompt-R1", (GRQA,), forks=True),
-    "scratch": Arm("QPrompt from scratch", pretrained=False),
+    "scratch": Arm("QPrompt from scratch"),
+    "image_1": Arm("QPrompt-R1, λ_img 1 instead of 10", (GRQA, "objectives.grqa.image_weight=1.0"), forks=True),
+    "present_only": Arm("QPrompt-R1, present classes only", (GRQA, "objectives.grqa.present_only=true"), forks=True),
+    "temperature": Arm("QPrompt-R1, temperature 0.1", (GRQA, "objectives.grqa.temperature=0.1"), forks=True),
 }
+VARIANTS = ("image_1", "present_only", "temperature")
+"""What the paper's own setting was varied in once its results were known; everything else was fixed before."""
 
 
 NUM_QUERIES = (19, 50, 100, 200)
@@ -126,8 +129,10 @@ SETTINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 def all_runs() -> list[Run]:
     """Everything that the tables need, the most telling first; runs that share a first stage follow each other."""
-    runs = [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in ARMS if arm != "scratch"]
+    main = [arm for arm in ARMS if arm not in (*VARIANTS, "scratch")]
+    runs = [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in main]
     runs.append(Run("streets", "scratch", 0))
     runs += [Run("streets", arm, 0, k) for k in NUM_QUERIES for arm in ("qprompt", "qprompt_r1")]
     runs += [Run("camvid", arm, seed) for seed in (0, 1, 2) for arm in ("mlp_head", "qprompt", "qprompt_r1")]
+    runs += [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in VARIANTS]
     return runs

@@ -54,11 +54,11 @@ def arm_table(rows: list[Row], setting: str) -> str:
     for arm, entry in ARMS.items():
         found = [row for row in mine if row["arm"] == arm]
         if found:
-            active = [row["active_queries"][domains[0]] for row in found]
+            active = [row["figures"][domains[0]]["active_queries"] for row in found if row["figures"]]
             line = [entry.title, str(len(found)), *(percent([row["mean_iou"][d] for row in found]) for d in domains)]
             line += [percent([unseen(row) for row in found])] if len(domains) > 2 else []
             line += ["" if arm == "qprompt" else difference(mine, arm, "qprompt")]
-            lines.append([*line, "–" if active[0] is None else f"{np.mean(active):.1f}"])
+            lines.append([*line, f"{np.mean(active):.1f}" if active else "–"])
     mean = ["unseen mean"] if len(domains) > 2 else []
     titles = [
         "arm",
@@ -69,6 +69,37 @@ def arm_table(rows: list[Row], setting: str) -> str:
         "active queries",
     ]
     return markdown(titles, lines)
+
+
+FIGURES = {
+    "dead_queries": "dead queries",
+    "usage_entropy": "usage entropy",
+    "mask_overlap_same_class": "mask overlap, same class",
+    "size_by_prototype": "group size",
+    "absent_by_prototype": "queries of absent classes",
+    "compactness": "compactness",
+    "margin": "margin",
+    "class_similarity": "similarity of classes",
+    "class_mean_drift": "drift of class means",
+}
+"""Of `queryseg diagnose`, which explains each of them."""
+
+
+def figure_table(rows: list[Row], setting: str) -> str:
+    """What queries do, by arm: on the source domain, and for drift on the unseen ones; means over seeds."""
+    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and row["figures"]]
+    lines = []
+    for arm, entry in ARMS.items():
+        found = [row["figures"] for row in mine if row["arm"] == arm]
+        if found:
+            line = [entry.title]
+            for key in FIGURES:
+                source, *others = ([seen[domain][key] for seen in found] for domain in found[0])
+                values = [v for domain in others for v in domain] if key == "class_mean_drift" else source
+                known = [v for v in values if v is not None]
+                line.append(f"{np.mean(known):.2f}" if known else "–")
+            lines.append(line)
+    return markdown(["arm", *FIGURES.values()], lines) if lines else "Nothing has been measured yet."
 
 
 def query_table(rows: list[Row]) -> str:
@@ -84,7 +115,7 @@ def query_table(rows: list[Row]) -> str:
                             f"{k}, {ARMS[arm].title.removeprefix('+ KL = ')}",
                             percent([row["mean_iou"][first]]),
                             percent([unseen(row)]),
-                            f"{row['active_queries'][first]:.1f}",
+                            f"{row['figures'][first]['active_queries']:.1f}",
                             f"{row['grqa/group_size']:.1f}",
                             f"{row['grqa/classes_occupied']:.1f}",
                             f"{100 * row['regrouped_per_100_steps']:.1f} %",
@@ -96,6 +127,7 @@ def query_table(rows: list[Row]) -> str:
 
 def summary(rows: list[Row]) -> str:
     """All tables as Markdown."""
-    parts = {"Streets": arm_table(rows, "streets"), "Number of queries": query_table(rows)}
+    parts = {"Streets": arm_table(rows, "streets"), "Queries": figure_table(rows, "streets")}
+    parts["Number of queries"] = query_table(rows)
     parts["CamVid, day to dusk"] = arm_table(rows, "camvid")
     return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())

@@ -34,13 +34,12 @@ from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
-from queryseg.evaluation.diagnostics import has_queries
+from queryseg.evaluation.diagnostics import diagnose, has_queries
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.host_memory import keep_freed_memory
 from queryseg.inference.run_folder import read_model
 from queryseg.objectives.group_alignment import similarities
 from queryseg.recipe_file import build, resolve
-from queryseg.segmenter import Segmenter
 from queryseg.training.checkpoint import CHECKPOINT, read_checkpoint
 from queryseg.training.launch import train
 
@@ -87,7 +86,7 @@ def test_sets(run: Run, content: dict[str, Any]) -> dict[str, SegmentationDatase
     if run.setting == "streets":
         return {domain: Streets(domain, NUM_IMAGES, TEST_SEED, (128, 256)) for domain in DOMAINS}
     root = Path(content["data"]["root"])
-    return {name: open_data(source, root) for name, source in content["data"]["validate"].items()}
+    return {name: open_data(source, relative_to=root) for name, source in content["data"]["validate"].items()}
 
 
 def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
@@ -141,16 +140,18 @@ def probed_groups(run: Run, out: Path) -> Tensor:
     return similarities(embeddings, prototypes).argmax(-1)
 
 
-@torch.no_grad()
 def measured(run: Run, out: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """mIoU and active queries per domain."""
-    loaded = read_model(out)
+    """mIoU and what queries do, per domain."""
+    loaded, sets = read_model(out), test_sets(run, content)
     protocol = Protocol(**content["data"].get("protocol", {}))
-    scores, active = {}, {}
-    for name, dataset in test_sets(run, content).items():
-        found = evaluate(loaded.model, dataset, protocol, name=name)
-        scores[name] = round(found.mean_iou, 5)
-        active[name] = active_queries(loaded.model, dataset)
+    figures: dict[str, dict[str, float | None]] = {}
+    if has_queries(loaded.model):
+        diagnosis = diagnose(loaded.model, sets, protocol, num_images=None)
+        assert diagnosis.table is not None
+        evaluations = diagnosis.table.evaluations
+        figures = {name: entry["figures"] for name, entry in diagnosis.to_json()["domains"].items()}
+    else:
+        evaluations = [evaluate(loaded.model, dataset, protocol, name=name) for name, dataset in sets.items()]
     return {
         "run": run.name,
         "setting": run.setting,
@@ -158,19 +159,10 @@ def measured(run: Run, out: Path, content: dict[str, Any]) -> dict[str, Any]:
         "arm": run.arm,
         "seed": run.seed,
         "steps": content["training"]["steps"],
-        "mean_iou": scores,
-        "active_queries": active,
+        "mean_iou": {found.name: round(found.mean_iou, 5) for found in evaluations},
+        "figures": {name: {k: v and round(v, 4) for k, v in found.items()} for name, found in figures.items()},
         **last_statistics(out / "metrics.csv"),
     }
-
-
-def active_queries(model: Segmenter, dataset: SegmentationDataset) -> float | None:
-    """Per image; None where there are no queries."""
-    if not has_queries(model):
-        return None
-    images = (dataset[i].image[None] for i in range(min(len(dataset), NUM_IMAGES)))
-    active = torch.cat([model(model.normalise(image)).final.active for image in images])
-    return round(float(active.sum(1).float().mean()), 2)
 
 
 def last_statistics(metrics: Path) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from arms import ARMS, Run, all_runs
-from summary import arm_table, difference, interval, percent, query_table
+from summary import FIGURES, arm_table, difference, figure_table, interval, percent, query_table
 
 from queryseg.recipe_file import build, resolve
 from queryseg.segmenter import build_segmenter
@@ -23,12 +23,9 @@ def test_arm_builds(arm: str) -> None:
 def test_runs_are_named_once_and_are_what_was_promised() -> None:
     runs = all_runs()
     assert len({run.name for run in runs}) == len(runs)
-    for arm in set(ARMS) - {"scratch"}:
-        assert {run.seed for run in runs if run.setting == "streets" and run.arm == arm and run.queries is None} == {
-            0,
-            1,
-            2,
-        }
+    for arm in ARMS.keys() - {"scratch"}:
+        seeds = [run.seed for run in runs if (run.setting, run.arm, run.queries) == ("streets", arm, None)]
+        assert seeds == [0, 1, 2]
     assert {run.queries for run in runs} == {None, 19, 50, 100, 200}
 
 
@@ -44,9 +41,9 @@ def test_forks_differ_from_their_stem_in_objectives_alone(arm: str) -> None:
 
 def row(arm: str, seed: int, clear: float, *unseen: float, **more: Any) -> dict[str, Any]:
     scores = {"clear": clear} | {f"unseen_{i}": value for i, value in enumerate(unseen)}
-    active = {"clear": None if arm == "mlp_head" else 20.0}
+    figures = dict.fromkeys(FIGURES, 0.5) | {"active_queries": 20.0, "margin": None}
     found = {"setting": "streets", "queries": None, "arm": arm, "seed": seed, "mean_iou": scores}
-    return found | {"active_queries": active} | more
+    return found | {"figures": {} if arm == "mlp_head" else dict.fromkeys(scores, figures)} | more
 
 
 def test_intervals_are_students() -> None:
@@ -66,6 +63,14 @@ def test_arms_are_compared_seed_by_seed() -> None:
     assert difference(rows, "eomt", "qprompt") == ""
     table = arm_table(rows, "streets")
     assert table.splitlines()[2].startswith("| QPrompt | 2 | 60.0 ± 0.0 | 30.0 ± 127.1 |")
+
+
+def test_figures_of_queries() -> None:
+    drifted = row("eomt", 0, 0.6, 0.2)
+    drifted["figures"]["unseen_0"] = dict.fromkeys(FIGURES, 0.5) | {"class_mean_drift": 0.25}
+    table = figure_table([row("mlp_head", 0, 0.6, 0.2), drifted], "streets").splitlines()
+    assert len(table) == 3
+    assert table[2] == "| EoMT | 0.50 | 0.50 | 0.50 | 0.50 | 0.50 | 0.50 | – | 0.50 | 0.25 |"
 
 
 def test_number_of_queries() -> None:
