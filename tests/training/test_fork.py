@@ -98,3 +98,4 @@ def test_a_run_begins_in_one_way(data: Path, first_stage: Path, tmp_path: Path) 
 def test_a_fork_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         tiny_run.run(settings(data), tmp_path / "out", fork=tmp_path)
+    assert not (tmp_path / "out").exists()

@@ -32,7 +32,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from queryseg.backbones.timm_models import create_model
-from queryseg.errors import CheckpointError
+from queryseg.errors import CheckpointError, reason_of
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ def read_tensors(path: str) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # training options, e.g. in EVA-02's files
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"{path} is damaged or holds objects other than tensors ({reason}); give a file with a state dict."
+            f"{path} is damaged or holds objects other than tensors ({reason_of(error)}); "
+            "give a file with a state dict."
         ) from error
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
@@ -193,16 +193,14 @@ def hub_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HfHubHTTPError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"The weights of {name} could not be fetched from the hub ({type(error).__name__}: {reason}); give a local "
-            "file (pretrained: PATH), or fetch them on a machine with access and copy its cache."
+            f"The weights of {name} could not be fetched from the hub ({type(error).__name__}: {reason_of(error)}); "
+            "give a local file (pretrained: PATH), or fetch them on a machine with access and copy its cache."
         ) from error
     except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"timm's weights for {name} cannot be used ({reason}); name a model and tag from timm.list_pretrained(), "
-            "and leave out options that change its shapes."
+            f"timm's weights for {name} cannot be used ({reason_of(error)}); "
+            "name a model and tag from timm.list_pretrained(), and leave out options that change its shapes."
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from queryseg.errors import CheckpointError
+from queryseg.errors import CheckpointError, reason_of
 from queryseg.inference.run_folder import move_into_place
 
 CHECKPOINT = "last.ckpt"
@@ -64,10 +64,9 @@ def read_checkpoint(path: Path) -> State:
             f"{path.parent} holds no checkpoint ({path.name}); give the folder of a run that has begun."
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({reason}); begin again in another folder, e.g. with --start-from "
-            f"{path.parent} if its model.safetensors is whole."
+            f"{path} is damaged or no checkpoint ({reason_of(error)}); "
+            f"begin again in another folder, e.g. with --start-from {path.parent} if its model.safetensors is whole."
         ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version of queryseg; start a run in another folder.")

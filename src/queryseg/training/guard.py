@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from queryseg.data.batch import Batch
-from queryseg.errors import QuerysegError
+from queryseg.errors import QuerysegError, reason_of
 from queryseg.segmenter import Segmenter
 
 FAILED_BATCH = "failed_batch.pt"
@@ -50,8 +50,7 @@ def save_failure(
         torch.save(content, path)
         kept = f"the batch and the weights before the step are in {path}"
     except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        kept = f"the batch could not be saved in {path} ({reason})"
+        kept = f"the batch could not be saved in {path} ({reason_of(error)})"
     return (
         f"{what} in step {step + 1} on {', '.join(names)}; {kept}. Look at these images and labels, "
         "lower the learning rate or use precision 32-true, and start again."

@@ -45,13 +45,13 @@ def train(
     """
     out = Path(out)
     check_end(until, recipe.training.steps)
+    beginning = Beginning(resume, *(None if path is None else Path(path) for path in (start_from, fork)))
     strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true"  # objectives may join late
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=recipe.training.precision)
     if fabric.device.type == "cpu" and recipe.training.precision == "16-mixed":
         raise RecipeError("training.precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true on a CPU.")
     if fabric.is_global_zero:  # before further processes start, which then find the folder as it must be
         prepare_folder(out, resume)
-    beginning = Beginning(resume, *(None if path is None else Path(path) for path in (start_from, fork)))
 
     def run(fabric: Fabric) -> TrainingResult:
         return Trainer(fabric, recipe, resolved, out, beginning, until, previous, console).fit()

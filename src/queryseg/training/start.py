@@ -19,7 +19,10 @@ from queryseg.training.loading import CLASS_PIXELS
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a run begins with; see `launch.train`. Raises: UsageError if it is more than one thing."""
+    """What a run begins with; see `launch.train`.
+
+    Raises: UsageError if it is more than one thing; CheckpointError if there is nothing to fork
+    """
 
     resume: bool = False
     start_from: Path | None = None
@@ -29,6 +32,8 @@ class Beginning:
         ways = {"--resume": self.resume, "--start-from": self.start_from, "--fork": self.fork}
         if len(given := [option for option, value in ways.items() if value]) > 1:
             raise UsageError(f"A run begins in one way, but given are {' and '.join(given)}; give one of them.")
+        if self.fork is not None and not (self.fork / CHECKPOINT).exists():
+            raise CheckpointError(f"{self.fork} holds no checkpoint ({CHECKPOINT}); fork a run that stopped before.")
 
 
 def check_end(until: int | None, steps: int) -> None:

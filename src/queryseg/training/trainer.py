@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from queryseg.data.batch import Batch
-from queryseg.errors import CheckpointError
+from queryseg.errors import CheckpointError, reason_of
 from queryseg.evaluation.diagnostics import Diagnosis, QueryObserver, has_queries
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.inference.run_folder import load_weights, write_model, write_recipe
@@ -258,8 +258,7 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.module.module.objectives.load_state_dict(state["objectives"])
         except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise CheckpointError(f"{path} does not fit this recipe ({reason}); start a new run.") from None
+            raise CheckpointError(f"{path} does not fit this recipe ({reason_of(error)}); start a new run.") from None
         if self.average is not None:
             self.average = restore_copy(self.model, state["average"], str(path))
         self.references.load_state_dict(state["references"], str(path))
