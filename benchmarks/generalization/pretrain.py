@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -89,6 +90,34 @@ def target(depths: Tensor) -> tuple[Tensor, Tensor]:
     return near.log() - 3.0, (far > 1.5 * near + 1.0).float()
 
 
+def train(
+    images: Tensor, depths: Tensor, steps: int, batch: int, rate: float, progress: Callable[[int, int], None]
+) -> Geometry:
+    """A function of its arguments alone: weights, order and mirroring come from one seed."""
+    torch.manual_seed(0)
+    model = Geometry()
+    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05, fused=True)
+    warmup = max(1, steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (step + 1) / warmup) * (1 - step / steps) ** 0.9
+    )
+    for step in range(steps):
+        chosen = torch.randint(len(images), (batch,))
+        seen, wanted = images[chosen], depths[chosen]
+        if torch.rand(()) < 0.5:
+            seen, wanted = seen.flip(3), wanted.flip(3)
+        depth, edges = geometry_losses(model(seen), wanted)
+        (depth + edges).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        schedule.step()
+        progress(step + 1, steps)
+        if step % 500 == 0:
+            print(f"step {step}: depth {depth:.3f}, edges {edges:.3f}", flush=True)
+    return model
+
+
 def main() -> None:
     """Render, train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,28 +135,8 @@ def main() -> None:
     images, depths = render_looks(TRAIN_SEED, args.images, "rendering looks")
     held_out = render_looks(TEST_SEED, 200, "rendering held-out looks")
 
-    torch.manual_seed(0)
-    model = Geometry()
-    optimiser = torch.optim.AdamW(model.parameters(), args.rate, weight_decay=0.05, fused=True)
-    warmup = args.steps // 20
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1.0, (step + 1) / warmup) * (1 - step / args.steps) ** 0.9
-    )
     with progress_bar("pre-training") as progress:
-        for step in range(args.steps):
-            chosen = torch.randint(len(images), (args.batch,))
-            seen, wanted = images[chosen], depths[chosen]
-            if torch.rand(()) < 0.5:
-                seen, wanted = seen.flip(3), wanted.flip(3)
-            depth, edges = geometry_losses(model(seen), wanted)
-            (depth + edges).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
-            schedule.step()
-            progress(step + 1, args.steps)
-            if step % 500 == 0:
-                print(f"step {step}: depth {depth:.3f}, edges {edges:.3f}", flush=True)
+        model = train(images, depths, args.steps, args.batch, args.rate, progress)
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({f"backbone.{name}": value for name, value in model.backbone.state_dict().items()}, args.out)
