@@ -17,7 +17,7 @@ def read(path, *overrides):
 
 def test_a_resolved_recipe_spells_out_defaults_and_reads_back_identically(recipe_path):
     resolved = read(recipe_path)
-    assert resolved["model"]["queries"]["init_args"] == {"num_queries": 6, "position": False, "std": 0.02}
+    assert resolved["model"]["queries"]["init_args"] == {"num_queries": 6, "position": False, "std": 1.0}
     assert resolved["model"]["decoder"]["init_args"]["heads"]["init_args"]["activation"] == "gelu"
     assert resolved["training"]["power"] == 0.9
     assert resolve(yaml.safe_load(yaml.safe_dump(resolved))) == resolved

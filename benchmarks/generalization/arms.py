@@ -37,7 +37,7 @@ def _part(path: str, **arguments: Any) -> str:
 
 
 _DEFORMABLE = _part("pixel_decoders.Deformable", width=WIDTH, num_layers=3, hidden=2 * WIDTH)
-_POSITIONED = _part("queries.LearnableQueries", position="true", std=1.0)
+_POSITIONED = _part("queries.LearnableQueries", position="true")
 _CROSS = _part("decoders.CrossAttention", hidden=4 * WIDTH)
 
 ARMS: Mapping[str, Arm] = {

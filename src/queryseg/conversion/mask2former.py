@@ -134,7 +134,7 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
             },
             "queries": {
                 "class_path": "queryseg.queries.LearnableQueries",
-                "init_args": {"num_queries": len(weights["queries.content"]), "position": True, "std": 1.0},
+                "init_args": {"num_queries": len(weights["queries.content"]), "position": True},
             },
             "decoder": {
                 "class_path": "queryseg.decoders.CrossAttention",

@@ -18,12 +18,13 @@ class LearnableQueries(QuerySource):
 
     num_queries  Q; 100 is Mask2Former's number, QPrompt's paper names none
     position     also learn a position per query (Mask2Former); queries inside a ViT have none (QPrompt, EoMT)
-    std          of the initial contents; 0.02 matches ViT tokens, which the queries join
+    std          of the initial contents. 1, as in Mask2Former and EoMT; the paper names none. With 0.02, the scale of
+                 ViT tables, queries begin nearly alike and QPrompt learns slower (recipes/qprompt_r1/README.md)
 
     Source: QPrompt-R1 §3.2; Mask2Former §3.2.1.
     """
 
-    def __init__(self, dims: Dims, num_queries: int = 100, position: bool = False, std: float = 0.02) -> None:
+    def __init__(self, dims: Dims, num_queries: int = 100, position: bool = False, std: float = 1.0) -> None:
         super().__init__()
         if num_queries < 1:
             raise RecipeError(f"LearnableQueries: num_queries is {num_queries}, but must be at least 1.")
