@@ -70,7 +70,8 @@ def test_published_annealing_steps_are_sixths():
         assert mask_probability(boundaries[-1] / steps + 0.002, 3, 4) == 0
 
 
-def test_in_eval_mode_it_is_query_injection():
+def test_in_eval_mode_it_is_query_injection(monkeypatch):
+    monkeypatch.setattr(QueryInjection, "upsampler_eps", MaskedInjection.upsampler_eps)
     model = build("registers", partial(MaskedInjection, num_blocks=2)).eval()
     model.decoder.schedule(0.0)
     plain = build("registers", partial(QueryInjection, num_blocks=2)).eval()

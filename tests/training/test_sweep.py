@@ -330,7 +330,7 @@ def test_command_line(
     words = ["train", str(recipe), "--out", str(out), "--sweep", str(file), "--accelerator", "cpu"]
     words += ["--json", str(table), "--training.steps", "2"]
     assert main([*words, "--resume"]) == 2
-    assert "--sweep resumes by itself" in capsys.readouterr().err
+    assert "--sweep trains whole runs on one device and resumes by itself" in capsys.readouterr().err
     assert not out.exists()
     with monkeypatch.context() as patch:
         stop_in(patch, "few/seed_0", step=0)

@@ -21,7 +21,8 @@ class MaskedInjection(QueryInjection):
     """EoMT: queries join the last `num_blocks` blocks. In training the heads read them before each of these blocks, too
     (num_blocks + 1 supervised readings), and a query's attention to patches is blocked where that reading's mask logit,
     resized to the patch grid, is ≤ 0; all other attention is free. Masks are annealed away block by block, so that
-    in eval mode the decoder is QueryInjection: no masks, one reading. EoMT without masks is QueryInjection itself.
+    in eval mode the decoder is QueryInjection: no masks, one reading. EoMT without masks is QueryInjection itself, but
+    for the ε of the upsampler's norm.
 
     num_blocks        last blocks that queries take part in
     power             of the annealing, see `mask_probability`
