@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import nan, sqrt
 from typing import Any
 
 import numpy as np
 from arms import ARMS, NUM_QUERIES
-from scipy import stats
+
+from queryseg.training.sweep_table import SeedMean
 
 Row = dict[str, Any]
 
 
-def interval(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of the mean (Student's t over seeds); nan for one value."""
-    if len(values) < 2:
-        return nan
-    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / sqrt(len(values)))
+def over_seeds(values: Sequence[float]) -> str:
+    """Mean and half of its interval, in points."""
+    return str(SeedMean.of(list(values)))
 
 
 def unseen(row: Row) -> float:
@@ -25,18 +23,11 @@ def unseen(row: Row) -> float:
     return float(np.mean(list(row["mean_iou"].values())[1:]))
 
 
-def percent(values: Sequence[float]) -> str:
-    """Mean and half-interval in points."""
-    half = interval(values)
-    mean = f"{100 * float(np.mean(values)):.1f}"
-    return mean if half != half else f"{mean} ± {100 * half:.1f}"
-
-
 def difference(rows: Iterable[Row], arm: str, control: str) -> str:
     """Unseen mean of `arm` minus that of `control`, seed by seed."""
     by = {(row["arm"], row["seed"]): unseen(row) for row in rows}
     pairs = [by[arm, seed] - by[control, seed] for a, seed in by if a == arm and (control, seed) in by]
-    return "" if not pairs else f"{'+' if np.mean(pairs) >= 0 else ''}{percent(pairs)}"
+    return "" if not pairs else f"{'+' if np.mean(pairs) >= 0 else ''}{over_seeds(pairs)}"
 
 
 def markdown(titles: list[str], lines: list[list[str]]) -> str:
@@ -55,8 +46,8 @@ def arm_table(rows: list[Row], setting: str) -> str:
         found = [row for row in mine if row["arm"] == arm]
         if found:
             active = [row["figures"][domains[0]]["active_queries"] for row in found if row["figures"]]
-            line = [entry.title, str(len(found)), *(percent([row["mean_iou"][d] for row in found]) for d in domains)]
-            line += [percent([unseen(row) for row in found])] if len(domains) > 2 else []
+            line = [entry.title, str(len(found)), *(over_seeds([row["mean_iou"][d] for row in found]) for d in domains)]
+            line += [over_seeds([unseen(row) for row in found])] if len(domains) > 2 else []
             line += ["" if arm == "qprompt" else difference(mine, arm, "qprompt")]
             lines.append([*line, f"{np.mean(active):.1f}" if active else "–"])
     mean = ["unseen mean"] if len(domains) > 2 else []
@@ -113,8 +104,8 @@ def query_table(rows: list[Row]) -> str:
                     lines.append(
                         [
                             f"{k}, {ARMS[arm].title.removeprefix('+ KL = ')}",
-                            percent([row["mean_iou"][first]]),
-                            percent([unseen(row)]),
+                            over_seeds([row["mean_iou"][first]]),
+                            over_seeds([unseen(row)]),
                             f"{row['figures'][first]['active_queries']:.1f}",
                             f"{row['grqa/group_size']:.1f}",
                             f"{row['grqa/classes_occupied']:.1f}",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from arms import ARMS, Run, all_runs
-from summary import FIGURES, arm_table, difference, figure_table, interval, percent, query_table
+from summary import FIGURES, arm_table, difference, figure_table, query_table
 
 from queryseg.recipe_file import build, resolve
 from queryseg.segmenter import build_segmenter
@@ -44,12 +44,6 @@ def row(arm: str, seed: int, clear: float, *unseen: float, **more: Any) -> dict[
     figures = dict.fromkeys(FIGURES, 0.5) | {"active_queries": 20.0, "margin": None}
     found = {"setting": "streets", "queries": None, "arm": arm, "seed": seed, "mean_iou": scores}
     return found | {"figures": {} if arm == "mlp_head" else dict.fromkeys(scores, figures)} | more
-
-
-def test_intervals_are_students() -> None:
-    assert interval([1.0, 2.0, 3.0]) == pytest.approx(4.302652729911275 / 3**0.5)
-    assert percent([0.5]) == "50.0"
-    assert percent([0.1, 0.2, 0.3]) == "20.0 ± 24.8"
 
 
 def test_arms_are_compared_seed_by_seed() -> None:
