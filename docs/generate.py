@@ -19,17 +19,11 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "recipes" / "qprompt_r1" / "README.md")
 sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
-from summary import arm_table, figure_table, query_table  # noqa: E402
+from summary import arm_table, figure_table, markdown, query_table, read_rows  # noqa: E402
 
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-def rows(titles: list[str], lines: list[list[str]]) -> str:
-    """A Markdown table; all columns but the first are right-aligned."""
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
 
 
 def percent(score: float | None) -> str:
@@ -42,7 +36,7 @@ def domains() -> str:
     pixel = read(RESULTS / "pixel_classifier.json")["results"]
     by_pixel = {name: pixel["mean_iou"][name] for name in demo}
     lines = [[name.replace("_", " "), percent(score), percent(by_pixel[name])] for name, score in demo.items()]
-    return rows(["domain", "QPrompt, from scratch", "one pixel, its 5×5 mean and position"], lines)
+    return markdown(["domain", "QPrompt, from scratch", "one pixel, its 5×5 mean and position"], lines)
 
 
 def promises() -> str:
@@ -86,7 +80,7 @@ def promises() -> str:
         sign = {"at most ": "≤ ", "at least ": "≥ "}
         limit = next((limit.replace(word, mark) for word, mark in sign.items() if word in limit), limit)
         lines.append([f"demo: {what}", limit, f"{entry['measured']:.1f}", "`benchmarks/streets_domains.py`"])
-    return rows(["what", "promised", "measured", "command"], lines)
+    return markdown(["what", "promised", "measured", "command"], lines)
 
 
 def camvid() -> str:
@@ -94,23 +88,17 @@ def camvid() -> str:
     entry = read(ROOT / "recipes" / "qprompt_r1" / "expected.json")["camvid"]
     measured = entry["measured"]
     lines = [[name, percent(score)] for name, score in measured["mean_iou"].items()]
-    return f"{entry['protocol']}\n\n" + rows(["CamVid", "mIoU"], lines)
-
-
-def compared() -> list[dict[str, Any]]:
-    """Finished runs of the comparison of arms."""
-    path = RESULTS / "generalization.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return f"{entry['protocol']}\n\n" + markdown(["CamVid", "mIoU"], lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "domains": domains,
     "promises": promises,
     "camvid": camvid,
-    "arms": lambda: arm_table(compared(), "streets"),
-    "figures": lambda: figure_table(compared(), "streets"),
-    "queries": lambda: query_table(compared()),
-    "camvid_arms": lambda: arm_table(compared(), "camvid"),
+    "arms": lambda: arm_table(read_rows(), "streets"),
+    "figures": lambda: figure_table(read_rows(), "streets"),
+    "queries": lambda: query_table(read_rows()),
+    "camvid_arms": lambda: arm_table(read_rows(), "camvid"),
 }
 
 

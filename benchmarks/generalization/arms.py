@@ -7,7 +7,7 @@ the arms marked `forks` go on from its checkpoint, so that they differ in nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 STAGE_ONE = 2 / 3
 """Share of the steps; GRQA's own default."""
 
-GRQA = "objectives.grqa.class_path=queryseg.objectives.GRQA"
+GRQA = {"objectives.grqa.class_path": "queryseg.objectives.GRQA"}
 WIDTH = 128
 """Of Mask2Former's pixel decoder and queries; the paper's 256 beside a trunk of 1024 would be narrower still."""
 
@@ -27,51 +27,49 @@ class Arm:
     """title: a row of the table; changes: overrides of the recipe; forks: from stage one."""
 
     title: str
-    changes: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
     forks: bool = False
 
 
-def _part(path: str, **arguments: Any) -> str:
-    listed = ", ".join(f"{key}: {value}" for key, value in arguments.items())
-    return f"{{class_path: queryseg.{path}, init_args: {{{listed}}}}}"
+def _part(path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": f"queryseg.{path}", "init_args": arguments}
 
 
-_DEFORMABLE = _part("pixel_decoders.Deformable", width=WIDTH, num_layers=3, hidden=2 * WIDTH)
-_POSITIONED = _part("queries.LearnableQueries", position="true")
-_CROSS = _part("decoders.CrossAttention", hidden=4 * WIDTH)
+def _grqa(title: str, **options: Any) -> Arm:
+    return Arm(title, GRQA | {f"objectives.grqa.{name}": value for name, value in options.items()}, forks=True)
+
 
 ARMS: Mapping[str, Arm] = {
     "mlp_head": Arm(
         "MLP head",
-        (
-            "model.queries=queryseg.queries.NoQueries",
-            "model.decoder=queryseg.decoders.PixelClassifier",
-            "model.readout=queryseg.readouts.PerPixel",
-            "objectives={pixel: queryseg.objectives.PixelCrossEntropy}",
-        ),
+        {
+            "model.queries": "queryseg.queries.NoQueries",
+            "model.decoder": "queryseg.decoders.PixelClassifier",
+            "model.readout": "queryseg.readouts.PerPixel",
+            "objectives": {"pixel": "queryseg.objectives.PixelCrossEntropy"},
+        },
     ),
     "mask2former": Arm(
         "Mask2Former",
-        (
-            "model.backbone.pyramid=bilinear",
-            f"model.pixel_decoder={_DEFORMABLE}",
-            f"model.queries={_POSITIONED}",
-            f"model.decoder={_CROSS}",
-        ),
+        {
+            "model.backbone.pyramid": "bilinear",
+            "model.pixel_decoder": _part("pixel_decoders.Deformable", width=WIDTH, num_layers=3, hidden=2 * WIDTH),
+            "model.queries": _part("queries.LearnableQueries", position=True),
+            "model.decoder": _part("decoders.CrossAttention", hidden=4 * WIDTH),
+        },
     ),
-    "eomt": Arm("EoMT", (f"model.decoder={_part('decoders.MaskedInjection', num_blocks=2)}",)),
-    "qprompt": Arm("QPrompt", (GRQA, "objectives.grqa.start=1.0"), forks=True),
-    "alignment": Arm("+ image alignment", (GRQA, "objectives.grqa.reward=none"), forks=True),
-    "reward": Arm("+ reward", (GRQA, "objectives.grqa.kl_weight=0.0"), forks=True),
-    "qprompt_r1": Arm("+ KL = QPrompt-R1", (GRQA,), forks=True),
+    "eomt": Arm("EoMT", {"model.decoder": _part("decoders.MaskedInjection", num_blocks=2)}),
+    "qprompt": _grqa("QPrompt", start=1.0),
+    "alignment": _grqa("+ image alignment", reward="none"),
+    "reward": _grqa("+ reward", kl_weight=0.0),
+    "qprompt_r1": _grqa("+ KL = QPrompt-R1"),
     "scratch": Arm("QPrompt from scratch"),
-    "image_1": Arm("QPrompt-R1, λ_img 1 instead of 10", (GRQA, "objectives.grqa.image_weight=1.0"), forks=True),
-    "present_only": Arm("QPrompt-R1, present classes only", (GRQA, "objectives.grqa.present_only=true"), forks=True),
-    "temperature": Arm("QPrompt-R1, temperature 0.1", (GRQA, "objectives.grqa.temperature=0.1"), forks=True),
+    "image_1": _grqa("QPrompt-R1, λ_img 1 instead of 10", image_weight=1.0),
+    "present_only": _grqa("QPrompt-R1, present classes only", present_only=True),
+    "temperature": _grqa("QPrompt-R1, temperature 0.1", temperature=0.1),
 }
 VARIANTS = ("image_1", "present_only", "temperature")
 """What the paper's own setting was varied in once its results were known; everything else was fixed before."""
-
 
 NUM_QUERIES = (19, 50, 100, 200)
 
@@ -103,25 +101,24 @@ class Run:
     def content(self) -> dict[str, Any]:
         """Its recipe, as plain values."""
         recipe, changes = SETTINGS[self.setting]
-        more = () if self.queries is None else (f"model.queries.num_queries={self.queries}",)
-        overrides = [*changes, *more, *ARMS[self.arm].changes, f"seed={self.seed}"]
-        return read_recipe(ROOT / recipe, overrides)
+        more = {} if self.queries is None else {"model.queries.num_queries": self.queries}
+        return read_recipe(ROOT / recipe, values={**changes, **more, **ARMS[self.arm].changes, "seed": self.seed})
 
 
-SETTINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "streets": ("recipes/qprompt_r1/streets.yaml", ("data.num_workers=0",)),
+SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "streets": ("recipes/qprompt_r1/streets.yaml", {"data.num_workers": 0}),
     "camvid": (
         "recipes/qprompt_r1/camvid.yaml",
-        (
-            "data.num_workers=0",
-            "model.backbone.image_size=[128, 256]",  # the pre-trained table; resampled in the forward pass
-            "model.queries.num_queries=100",
-            "data.crop=[192, 256]",
-            "data.short_sides=[192, 224, 256, 288, 320]",
-            "data.protocol.short_side=240",
-            "training.steps=1500",
-            "training.validate_every=500",
-        ),
+        {
+            "data.num_workers": 0,
+            "model.backbone.image_size": [128, 256],  # the pre-trained table; resampled in the forward pass
+            "model.queries.num_queries": 100,
+            "data.crop": [192, 256],
+            "data.short_sides": [192, 224, 256, 288, 320],
+            "data.protocol.short_side": 240,
+            "training.steps": 1500,
+            "training.validate_every": 500,
+        },
     ),
 }
 """Recipe and what is smaller in it, so that all runs fit into hours on two cores."""

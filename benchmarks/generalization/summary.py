@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from arms import ARMS, NUM_QUERIES
+from arms import ARMS, NUM_QUERIES, ROOT
 
 from queryseg.training.sweep_table import SeedMean
 
 Row = dict[str, Any]
+
+RESULTS = ROOT / "benchmarks" / "results" / "generalization.jsonl"
+
+
+def read_rows() -> list[Row]:
+    """What is finished."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def over_seeds(values: Sequence[float]) -> str:
@@ -31,6 +39,7 @@ def difference(rows: Iterable[Row], arm: str, control: str) -> str:
 
 
 def markdown(titles: list[str], lines: list[list[str]]) -> str:
+    """A table; all columns but the first are right-aligned."""
     rule = ["---", *["---:"] * (len(titles) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
 

@@ -11,7 +11,6 @@ alone fork from one first stage per seed. No checkpoint is chosen: the last one 
 from __future__ import annotations
 
 import argparse
-import csv
 import fcntl
 import json
 import os
@@ -26,34 +25,30 @@ from typing import Any
 import torch
 from arms import ROOT, STAGE_ONE, Run, all_runs
 from rich.console import Console
-from summary import summary
+from summary import RESULTS, read_rows, summary
 from torch import Tensor
 
+from queryseg.cli.demo import write_training_streets
 from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.data.streets import DOMAINS, Streets
-from queryseg.data.writer import write_cityscapes
+from queryseg.evaluation.curve import read_curves
 from queryseg.evaluation.diagnostics import diagnose, has_queries
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.host_memory import keep_freed_memory
 from queryseg.inference.run_folder import read_model
+from queryseg.metrics.query_groups import nearest_prototypes
 from queryseg.objectives.group_alignment import similarities
 from queryseg.recipe_file import build, resolve
 from queryseg.training.checkpoint import CHECKPOINT, read_checkpoint
 from queryseg.training.launch import train
 
-RESULTS = ROOT / "benchmarks" / "results" / "generalization.jsonl"
 PRETRAINED = "pretrained.safetensors"
 EVERY, PROBE = 100, 20
 """Steps between two looks at the groups, and streets that are looked at."""
 NUM_IMAGES, TEST_SEED = 100, 2
 """Test streets per domain; their seed is neither that of training (0) nor of validation (1)."""
-
-
-def rows() -> list[dict[str, Any]]:
-    """What is finished."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def append(row: dict[str, Any]) -> None:
@@ -71,14 +66,6 @@ def prepared(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
         return content
     content["data"]["train"] = str(work / "streets" / "train_clear.yaml")
     return content
-
-
-def write_streets(work: Path) -> None:
-    """The training streets as files: decoding one is cheaper than rendering it in every epoch."""
-    if not (work / "streets" / "train_clear.yaml").exists():  # it is written last
-        scenes = dict(Run("streets", "qprompt", 0).content()["data"]["train"])
-        scenes.pop("layout")
-        write_cityscapes(Streets(**scenes), work / "streets", "train", 2)
 
 
 def test_sets(run: Run, content: dict[str, Any]) -> dict[str, SegmentationDataset]:
@@ -105,10 +92,10 @@ def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
     if run.queries is None:
         go_on(content, work / run.name, fork=fork)
         return measured(run, work / run.name, content) | minutes_since(start)
-    groups = [probed_groups(run, fork)]
+    groups = [probed_groups(fork, first)]
     for step in range(first + EVERY, steps + 1, EVERY):
         go_on(content, work / run.name, until=step, fork=fork)
-        groups.append(probed_groups(run, work / run.name))
+        groups.append(probed_groups(work / run.name, step))
     go_on(content, work / run.name, fork=fork)
     regrouped = [float((a != b).float().mean()) for a, b in pairwise(groups)]
     found = {"regrouped_per_100_steps": round(sum(regrouped) / len(regrouped), 4)}
@@ -130,14 +117,19 @@ def minutes_since(start: float) -> dict[str, float]:
 
 
 @torch.no_grad()
-def probed_groups(run: Run, out: Path) -> Tensor:
-    """(images, Q) the class whose prototype is nearest to each query, on the same images of the source every time."""
-    model = read_model(out).model
-    bank = read_checkpoint(out / CHECKPOINT)["objectives"]
-    prototypes = bank["grqa.prototypes"][bank["grqa.initialised"]]
-    images = torch.stack([Streets("clear", PROBE, 1, (128, 256))[i].image for i in range(PROBE)])
-    embeddings = model(model.normalise(images)).final.mask_embeddings
-    return similarities(embeddings, prototypes).argmax(-1)
+def probed_groups(out: Path, step: int) -> Tensor:
+    """(images, Q) the class whose prototype is nearest to each query after this step, on the same images of the source
+    every time; kept in the run's folder, because a run that was interrupted has gone on from there."""
+    kept = out / f"groups_{step}.pt"
+    if not kept.exists():
+        model = read_model(out).model
+        bank = read_checkpoint(out / CHECKPOINT)["objectives"]
+        images = torch.stack([Streets("clear", PROBE, 1, (128, 256))[i].image for i in range(PROBE)])
+        embeddings = model(model.normalise(images)).final.mask_embeddings
+        similarity = similarities(embeddings, bank["grqa.prototypes"])
+        torch.save(nearest_prototypes(similarity, bank["grqa.initialised"])[0], kept)
+    groups: Tensor = torch.load(kept)
+    return groups
 
 
 def measured(run: Run, out: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -167,11 +159,12 @@ def measured(run: Run, out: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 def last_statistics(metrics: Path) -> dict[str, float]:
     """What GRQA's log says of the last tenth of the steps; nothing for arms without it."""
-    with metrics.open(newline="") as file:
-        table = list(csv.DictReader(file))
-    names = [name for name in table[0] if name.startswith("grqa/") and table[-1][name]]
-    last = table[-max(1, len(table) // 10) :]
-    return {name: round(sum(float(row[name]) for row in last) / len(last), 5) for name in names}
+    found = {}
+    for name, points in read_curves(metrics).items():
+        if name.startswith("grqa/") and points:
+            last = [value for _, value in points[-max(1, len(points) // 10) :]]
+            found[name] = round(sum(last) / len(last), 5)
+    return found
 
 
 def run_one(name: str, work: Path, camvid: Path | None) -> None:
@@ -182,7 +175,7 @@ def run_one(name: str, work: Path, camvid: Path | None) -> None:
 
 def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
     """What is missing, `jobs` at a time; the runs of one chain (a first stage and its forks) follow each other."""
-    done = {row["run"] for row in rows()}
+    done = {row["run"] for row in read_rows()}
     chains: dict[str, list[Run]] = {}
     for run in all_runs():
         wanted = run.name not in done and run.name.startswith(only) and (run.setting != "camvid" or camvid)
@@ -190,7 +183,7 @@ def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
             chains.setdefault((run.stem or run).name, []).append(run)
     if not (work / PRETRAINED).exists():
         raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
-    write_streets(work)
+    write_training_streets(work / "streets", Run("streets", "qprompt", 0).content()["data"]["train"])
     left, start = sum(map(len, chains.values())), time.perf_counter()
     total = left
 
@@ -228,7 +221,7 @@ def main() -> None:
         return
     if not args.print:
         run_all(args.work, args.camvid, args.jobs, args.only)
-    print(summary(rows()))
+    print(summary(read_rows()))
 
 
 if __name__ == "__main__":

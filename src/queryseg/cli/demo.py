@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     content = read_recipe(RECIPE, options.overrides)
     scenes = content["data"]["train"]
     if scenes["layout"] == "streets":
-        content["data"]["train"] = str(_written(options.out / "streets", scenes))
+        content["data"]["train"] = str(write_training_streets(options.out / "streets", scenes))
     resolved = resolve(content)
     train(build(resolved), resolved, run_folder, resume=(run_folder / CHECKPOINT).exists(), console=console)
 
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _written(root: Path, scenes: dict[str, Any]) -> Path:
+def write_training_streets(root: Path, scenes: dict[str, Any]) -> Path:
     """The data file of training scenes on disk, where a user's own images would be: decoding one is cheaper than
     rendering it again in every epoch."""
     streets = Streets(**{key: value for key, value in scenes.items() if key != "layout"})
