@@ -76,3 +76,10 @@ def class_names(config: Mapping[str, Any], num_classes: int) -> list[str]:
         name = given.get(str(label), f"LABEL_{label}")
         names.append(f"{name} ({label})" if name in names else name)
     return names
+
+
+def check_mean(config: Mapping[str, Any], model: str, trunk: str) -> None:
+    """Raises: CheckpointError if images were normalised with another mean than ImageNet's."""
+    mean = (config.get("preprocessor") or {}).get("image_mean", [0.485, 0.456, 0.406])
+    if [round(m, 3) for m in mean] != [0.485, 0.456, 0.406]:
+        raise CheckpointError(f"This {model} has image_mean {mean}, but {trunk} ImageNet's.")

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from queryseg.conversion.converted import Converted, Rules, class_names, rename, required
+from queryseg.conversion.converted import Converted, Rules, check_mean, class_names, rename, required
 from queryseg.errors import CheckpointError
 
 # ───────────────────────────── names ─────────────────────────────
@@ -175,9 +175,7 @@ def _check_variant(tensors: Mapping[str, Tensor], config: Mapping[str, Any], rot
     for key, value in expected.items():
         if config.get(key, value) != value:
             raise CheckpointError(f"This EoMT has {key} {config[key]}, but only {value} can be converted.")
-    mean = (config.get("preprocessor") or {}).get("image_mean", [0.485, 0.456, 0.406])
-    if [round(m, 3) for m in mean] != [0.485, 0.456, 0.406]:
-        raise CheckpointError(f"This EoMT has image_mean {mean}, but DINOv2 and DINOv3 here expect ImageNet's.")
+    check_mean(config, "EoMT", "DINOv2 and DINOv3 here expect")
 
 
 def _width(weights: Mapping[str, Tensor]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from queryseg.conversion.converted import Converted, Rules, class_names, rename, required
+from queryseg.conversion.converted import Converted, Rules, check_mean, class_names, rename, required
 from queryseg.errors import CheckpointError
 
 # ───────────────────────────── names ─────────────────────────────
@@ -198,9 +198,7 @@ def _check_variant(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
             "This Mask2Former projects levels once more before its decoder (feature_size is not hidden_dim, or "
             "enforce_input_projection), which cannot be converted."
         )
-    mean = (config.get("preprocessor") or {}).get("image_mean", [0.485, 0.456, 0.406])
-    if [round(m, 3) for m in mean] != [0.485, 0.456, 0.406]:
-        raise CheckpointError(f"This Mask2Former has image_mean {mean}, but Swin here expects ImageNet's.")
+    check_mean(config, "Mask2Former", "Swin here expects")
 
 
 def _count(weights: Mapping[str, Tensor], prefix: str) -> int:

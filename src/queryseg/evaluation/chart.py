@@ -64,6 +64,7 @@ class Chart:
 
 
 def text_width(text: str, size: int = 12) -> float:
+    """Of a line of text, in pixels of a page."""
     return _font(size * _DRAWN).getlength(text) / _DRAWN
 
 

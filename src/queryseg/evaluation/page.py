@@ -58,4 +58,5 @@ def inline_image(alt: str, picture: Image.Image, kind: str, density: int = 1) ->
 
 
 def css_color(color: tuple[int, int, int]) -> str:
+    """(31, 41, 59) → "rgb(31 41 59)"."""
     return f"rgb({color[0]} {color[1]} {color[2]})"

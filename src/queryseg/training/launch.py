@@ -51,7 +51,7 @@ def train(
     if fabric.device.type == "cpu" and recipe.training.precision == "16-mixed":
         raise RecipeError("training.precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true on a CPU.")
     if fabric.is_global_zero:  # before further processes start, which then find the folder as it must be
-        prepare_folder(out, resume)
+        prepare_folder(out, resume, beginning.fork)
 
     def run(fabric: Fabric) -> TrainingResult:
         return Trainer(fabric, recipe, resolved, out, beginning, until, previous, console).fit()

@@ -19,10 +19,7 @@ from queryseg.training.loading import CLASS_PIXELS
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a run begins with; see `launch.train`.
-
-    Raises: UsageError if it is more than one thing; CheckpointError if there is nothing to fork
-    """
+    """What a run begins with; see `launch.train`. Raises: UsageError if it is more than one thing."""
 
     resume: bool = False
     start_from: Path | None = None
@@ -32,8 +29,6 @@ class Beginning:
         ways = {"--resume": self.resume, "--start-from": self.start_from, "--fork": self.fork}
         if len(given := [option for option, value in ways.items() if value]) > 1:
             raise UsageError(f"A run begins in one way, but given are {' and '.join(given)}; give one of them.")
-        if self.fork is not None and not (self.fork / CHECKPOINT).exists():
-            raise CheckpointError(f"{self.fork} holds no checkpoint ({CHECKPOINT}); fork a run that stopped before.")
 
 
 def check_end(until: int | None, steps: int) -> None:
@@ -42,8 +37,11 @@ def check_end(until: int | None, steps: int) -> None:
         raise UsageError(f"--until is {until}, but must be a step of the run, from 1 to {steps} (training.steps).")
 
 
-def prepare_folder(out: Path, resume: bool) -> None:
-    """Raises: CheckpointError if there is nothing to resume; InputError if it holds a run or cannot be written."""
+def prepare_folder(out: Path, resume: bool, fork: Path | None = None) -> None:
+    """Raises: CheckpointError if there is nothing to resume or to fork; InputError if it holds a run or cannot be
+    written."""
+    if fork is not None and not (fork / CHECKPOINT).exists():
+        raise CheckpointError(f"{fork} holds no checkpoint ({CHECKPOINT}); fork a run that stopped before.")
     held = (out / CHECKPOINT).exists()
     if resume and not held:
         raise CheckpointError(f"There is nothing to resume in {out}: it has no {CHECKPOINT}; start without --resume.")
