@@ -17,6 +17,7 @@ from queryseg.data.class_table import ClassTable
 from queryseg.data.drawing import OverlayPainter
 from queryseg.errors import UsageError
 from queryseg.inference.predictor import load
+from queryseg.inference.video.frame_source import FrameSource
 from queryseg.inference.video.pipeline import Durations, Stage
 from queryseg.inference.video.video_prediction import VideoFrame, VideoPrediction, VideoStatistics
 from queryseg.inference.video.video_source import VideoSource
@@ -66,7 +67,7 @@ def predict_video(options: argparse.Namespace) -> int:
     predictor = load(options.run, allow=options.allow_code, device=options.device)
     out = make_folder(options.out)
     save, stem = options.save or "overlay", _stem(options.source)
-    stages, writers = _writing_stages(out / stem, save, source, predictor.classes, options.codec)
+    stages, writers = writing_stages(out / stem, save, source, predictor.classes, options.codec)
     interrupted = False
     with ExitStack() as closing:
         for writer in writers.values():
@@ -127,9 +128,10 @@ def summary(statistics: VideoStatistics) -> dict[str, Any]:
     }
 
 
-def _writing_stages(
-    path: Path, save: str, source: VideoSource, classes: ClassTable, codec: str | None
+def writing_stages(
+    path: Path, save: str, source: FrameSource, classes: ClassTable, codec: str | None
 ) -> tuple[list[Stage], dict[str, VideoWriter]]:
+    """The stages that draw and encode, and the writers to close after them: `path`_overlay.mp4, `path`_labels.mkv."""
     rate = source.rate or 30
     stages: list[Stage] = []
     writers: dict[str, VideoWriter] = {}

@@ -48,14 +48,17 @@ class OverlayPainter:
     def __init__(self, classes: ClassTable, alpha: float = 0.5) -> None:
         assert 0 <= alpha <= 1
         opacity = round(alpha * 256)
+        self._halves = opacity == 128
         self._dimmed = (np.arange(256) * (256 - opacity) >> 8).astype(np.uint8)
         self._colors = np.zeros((256, 3), np.uint8)
         self._colors[: len(classes)] = np.asarray(classes.colors) * opacity >> 8
 
     def __call__(self, image: Pixels, label_map: npt.NDArray[np.uint8]) -> Pixels:
         """image (H, W, 3), changed and returned; label_map (H, W)"""
-        # mode "clip" skips the check of indices, which bytes cannot fail in a table of 256
-        np.take(self._dimmed, image, mode="clip", out=image)
+        if self._halves:
+            image >>= 1
+        else:  # mode "clip" skips the check of indices, which bytes cannot fail in a table of 256
+            np.take(self._dimmed, image, mode="clip", out=image)
         image += self._colors.take(label_map, 0, mode="clip")
         return image
 
