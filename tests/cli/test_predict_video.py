@@ -61,7 +61,16 @@ def test_overlay_labels_and_figures(run, video, tmp_path, capsys):
 
     content = json.loads(figures.read_text())
     assert (content["frames"], content["dropped"], content["missed_deadlines"], content["read"]) == (10, 0, 0, 10)
-    assert list(content["stages_ms"]) == ["decode", "prepare", "infer", "result", "encode labels", "draw", "encode"]
+    assert list(content["stages_ms"]) == [
+        "decode",
+        "prepare",
+        "infer",
+        "enlarge",
+        "result",
+        "encode labels",
+        "draw",
+        "encode",
+    ]
     assert set(content["files"]) == {"overlay", "labels"}
     assert content["latency_ms"]["p50"] <= content["latency_ms"]["p99"] <= content["latency_ms"]["max"]
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
 from queryseg.inference.video import video_prediction
 from queryseg.inference.video.frame_source import ArraySource
@@ -31,10 +32,9 @@ def test_labels_are_those_of_predict(predictor):
         assert np.array_equal(frame.segmentation.image, pixels)
 
 
-def test_labels_are_those_of_predict_when_shown_smaller(predictor, tiny_qprompt):
-    from queryseg.data.protocol import Protocol
-
-    predictor.protocol = Protocol(short_side=32)
+@pytest.mark.parametrize("protocol", [Protocol(short_side=32), Protocol(short_side=40, window=32, stride=16)], ids=str)
+def test_labels_are_those_of_predict_under_a_protocol(predictor, protocol):
+    predictor.protocol = protocol
     frame = next(predictor.predict_video(NOISE[:1]))
     assert np.array_equal(frame.segmentation.labels, predictor.predict(NOISE[0]).labels)
 
@@ -45,7 +45,7 @@ def test_a_file_is_a_source(predictor, video):
     assert [frame.index for frame in prediction] == list(range(7))
     statistics = prediction.statistics
     assert (statistics.frames, statistics.dropped, statistics.missed) == (7, 0, 0)
-    assert [stage.name for stage in statistics.stages] == ["decode", "prepare", "infer", "result"]
+    assert [stage.name for stage in statistics.stages] == ["decode", "prepare", "infer", "enlarge", "result"]
     assert 0 < statistics.over_sum < statistics.over_slowest
 
 
@@ -63,7 +63,7 @@ def test_smoothing_is_the_average_of_scores(predictor):
 def test_deadlines_are_counted(predictor, monkeypatch):
     """Latencies 0.25, 0.5, 0.75 s by a clock that only the model moves; a deadline of 0.5 s is missed once."""
     now, slow, turns = [0.0], iter((0.25, 0.5, 0.75)), threading.Semaphore(1)
-    labels_of = video_prediction.protocol_labels
+    find = video_prediction.find
 
     def frames():
         for pixels in NOISE[:3]:
@@ -72,9 +72,9 @@ def test_deadlines_are_counted(predictor, monkeypatch):
 
     def model(*arguments):
         now[0] += next(slow)
-        return labels_of(*arguments)
+        return find(*arguments)
 
-    monkeypatch.setattr(video_prediction, "protocol_labels", model)
+    monkeypatch.setattr(video_prediction, "find", model)
     latencies = []
     prediction = VideoPrediction(predictor, frames(), deadline=0.5, clock=lambda: now[0])
     for frame in prediction:

@@ -3,14 +3,16 @@
     name of the thread   what happens                                       what it hands on
     decode               a picture of the source, RGB, its time of arrival  Frame
     prepare              (3, h, w) tensor at the size the model is shown    Frame, shown image
-    infer                the model, on its device                           Frame, labels or scores
-    smooth               moving average of scores, if asked for             Frame, labels
+    infer                the model, on its device                           Frame, Finding
+    enlarge              readout at the frame's size; moving average of     Frame, labels
+                         scores, if asked for
     result               flicker, latency, deadline                         VideoFrame
     …                    stages of the caller, such as draw and encode      VideoFrame
 
 Each line is a thread of its own, joined to the next by a bounded queue (`Pipeline`). FFmpeg, torch and NumPy release
 Python's lock while they compute. `infer` uses as many cores as torch is told (`torch.set_num_threads`; so do `prepare`
-and `smooth`, which are short), every other stage one at most: on few cores leave one to the others.
+and `enlarge`), every other stage one at most: on few cores leave one to the others. A GPU works
+behind the back of `infer`, which only tells it what to do; its time shows where the labels are awaited, in `enlarge`.
 
 Public: `Predictor.predict_video(source)` → `VideoPrediction`, an iterator of `VideoFrame`s with `.statistics`.
 Shape legend: K classes, H×W pixels of a frame, h×w as shown to the model.
@@ -23,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +38,7 @@ from queryseg.inference.video.frame_source import ArraySource, Frame, FrameSourc
 from queryseg.inference.video.pipeline import Durations, Pipeline, Stage, StageTimes
 from queryseg.inference.video.smoothing import ScoreSmoothing
 from queryseg.inference.video.video_source import VideoSource
-from queryseg.inference.windows import protocol_labels, protocol_scores, show
+from queryseg.inference.windows import Finding, find, show
 from queryseg.metrics.flicker import Flicker
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ class VideoPrediction:
         stages = [
             Stage("prepare", self._prepare, newest_only=True),
             Stage("infer", self._infer, newest_only=True),
-            *([Stage("smooth", self._smooth)] if smooth else []),
+            Stage("enlarge", self._enlarge),
             Stage("result", self._result),
         ]
         self._pipeline = Pipeline(
@@ -191,19 +193,22 @@ class VideoPrediction:
         return frame, show(image, self._predictor.protocol)
 
     @torch.no_grad()
-    def _infer(self, prepared: tuple[Frame, Tensor]) -> tuple[Frame, Any]:
+    def _infer(self, prepared: tuple[Frame, Tensor]) -> tuple[Frame, Finding]:
         frame, shown = prepared
         size = (frame.pixels.shape[0], frame.pixels.shape[1])
-        predictor = self._predictor
-        with predictor.autocast():
-            if self._smoothing.weight:
-                return frame, protocol_scores(predictor.engine, shown, predictor.protocol, size).float()
-            return frame, protocol_labels(predictor.engine, shown, predictor.protocol, size).cpu().numpy()
+        with self._predictor.autocast():
+            return frame, find(self._predictor.engine, shown, self._predictor.protocol, size)
 
     @torch.no_grad()
-    def _smooth(self, inferred: tuple[Frame, Tensor]) -> tuple[Frame, npt.NDArray[np.uint8]]:
-        frame, scores = inferred
-        return frame, self._smoothing(scores, frame.pixels).argmax(0).byte().cpu().numpy()
+    def _enlarge(self, inferred: tuple[Frame, Finding]) -> tuple[Frame, npt.NDArray[np.uint8]]:
+        frame, finding = inferred
+        with self._predictor.autocast():
+            if self._smoothing.weight:
+                scores = finding.scores(self._predictor.engine).float()
+                labels = self._smoothing(scores, frame.pixels).argmax(0).byte()
+            else:
+                labels = finding.labels(self._predictor.engine)
+        return frame, labels.cpu().numpy()
 
     def _result(self, labelled: tuple[Frame, npt.NDArray[np.uint8]]) -> VideoFrame:
         frame, labels = labelled
