@@ -130,7 +130,7 @@ def soak(predictor: Predictor, path: Path, folder: Path, throughput: float, minu
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--size", type=int, nargs=2, default=(384, 768), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--shown", type=int, default=128, help="short side of what the model is shown")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
