@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from queryseg.data.class_table import CITYSCAPES
-from queryseg.data.drawing import colorize, overlay
+from queryseg.data.drawing import OverlayPainter, colorize, overlay
 
 
 def test_colorize() -> None:
@@ -20,3 +20,15 @@ def test_overlay() -> None:
     pixels = image.permute(1, 2, 0).numpy()
     assert (overlay(pixels, label_map, CITYSCAPES, alpha=0) == pixels).all()
     assert overlay(pixels, label_map, CITYSCAPES, alpha=1).tolist() == [[[128, 64, 128], [100, 0, 200]]]
+
+
+def test_painter_paints_in_place_what_overlay_mixes() -> None:
+    """All classes and values at random: the two roundings differ by at most 1."""
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    label_map = draw.integers(0, 19, (40, 50), dtype=np.uint8)
+    for alpha in (0.0, 0.3, 0.5, 1.0):
+        mixed = overlay(image, label_map, CITYSCAPES, alpha).astype(int)
+        painted = image.copy()
+        assert OverlayPainter(CITYSCAPES, alpha)(painted, label_map) is painted
+        assert np.abs(painted - mixed).max() <= 1

@@ -18,7 +18,7 @@ VERBS = {
     "train": "train a recipe; --resume continues an interrupted run",
     "evaluate": "compare a run with labelled data sets, one or many",
     "diagnose": "what the queries of runs do: active, dead, overlapping, near which prototype, per domain",
-    "predict": "segment images: a file, a folder or a glob",
+    "predict": "segment images (a file, a folder, a glob) or video (a file, camera:0, rtsp://…)",
     "convert": "turn a published checkpoint of another code base into a run",
     "data": "check, generate or show a data set",
     "demo": "the whole path on generated streets, in minutes",

@@ -17,9 +17,9 @@ console = Console(highlight=False)
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with ETA on standard error, and the callback (done, total) that moves it. Where standard error is no
-    terminal there is none: it would leave an empty line before the one sentence of an error."""
+def progress_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar with ETA on standard error, and the callback (done, total or None) that moves it. Where standard error is
+    no terminal there is none: it would leave an empty line before the one sentence of an error."""
     screen = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:

@@ -1,4 +1,7 @@
-"""Segment images with a trained run: label PNGs (class indices), colours and overlays."""
+"""Segment images or video with a trained run. Images (a file, a folder or a glob) become label PNGs (class indices),
+colours and overlays. Video (a file, camera:0, rtsp://…) becomes an overlay (MP4) and, if asked for, a lossless video of
+class indices (MKV): of a file every frame, in order; of a live source the newest frame, while late ones are dropped.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,34 @@ import argparse
 from pathlib import Path
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
+from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
 from queryseg.inference.predictor import find_images, load
+from queryseg.inference.video.frame_source import is_video
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A run, images, a folder."""
+    """A run, images or a video, a folder."""
     parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("source", help="an image, a folder (with its subfolders) or a glob such as 'frames/*.jpg'")
+    parser.add_argument(
+        "source",
+        help="an image, a folder (with its subfolders), a glob such as 'frames/*.jpg', a video, camera:0 or rtsp://…",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default auto)")
     parser.add_argument(
         "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="files and share of every class, for machines")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="files, and every class's share or a video's figures, for machines"
+    )
+    add_video_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Three PNGs per image under --out, named after it."""
+    """Three PNGs per image under --out, or a video's overlay and labels, named after it."""
+    if is_video(options.source):
+        return predict_video(options)
+    check_images_only(options)
     images = find_images(options.source)
     predictor = load(options.run, allow=options.allow_code, device=options.device)
     out = make_folder(options.out)

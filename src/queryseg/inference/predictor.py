@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from queryseg.inference.segmentation import Segmentation
 from queryseg.inference.windows import protocol_labels, protocol_scores
 from queryseg.recipe import Precision
 from queryseg.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from queryseg.inference.video.video_prediction import Frames, VideoPrediction
 
 __all__ = ["Predictor", "find_device", "find_images", "load"]
 
@@ -63,7 +66,7 @@ class Predictor:
         Raises: InputError naming a file that cannot be read
         """
         pixels = as_image(image)
-        with self._autocast():
+        with self.autocast():
             if scores:
                 found = protocol_scores(self.engine, pixels, self.protocol)
                 labels, kept = found.argmax(0).byte(), found.float().cpu().contiguous().numpy()
@@ -81,7 +84,31 @@ class Predictor:
                 coming += [reader.submit(as_image, path) for path in _take(paths, 1)]
                 yield self.predict(pixels)
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def predict_video(
+        self,
+        source: Frames,
+        drop_late: bool | None = None,
+        deadline: float | None = None,
+        smooth: float = 0.0,
+        max_frames: int | None = None,
+    ) -> VideoPrediction:
+        """One `VideoFrame` (index, time, segmentation, latency) per frame, decoded while the model works on others.
+
+        source     a video file, "camera:0", "rtsp://…", or arrays (H, W, 3), uint8, RGB
+        drop_late  the newest frame wins; None: for live sources only, and every frame of a file, in order
+        deadline   seconds from a frame's arrival to its labels; `.statistics.missed` counts what takes longer
+        smooth     weight of the past in a moving average of scores, 0 (none) to below 1
+
+        Raises: InputError
+        """
+        from queryseg.inference.video.video_prediction import VideoPrediction  # it is made of a Predictor
+
+        return VideoPrediction(
+            self, source, drop_late=drop_late, deadline=deadline, smooth=smooth, max_frames=max_frames
+        )
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The predictor's precision, for whoever calls its engine."""
         dtype = _HALF.get(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 

@@ -5,6 +5,8 @@ Shape legend: K classes, H×W pixels of the image as given, h×w as shown to the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -73,6 +75,42 @@ def sliding_scores(engine: Engine, image: Tensor, window: int, stride: int) -> T
     return total.div_(count)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What the model says about an image, before it is enlarged to the image's size: that takes about as long as a
+    small model, so a pipeline does it while the model looks at the next image.
+
+    found   the reading of a whole image, or the averaged scores (K, h, w) of windows
+    canvas  of a whole image: what its masks cover, in pixels of `size`
+    size    (H, W) of the labels
+    """
+
+    found: Prediction | Tensor
+    canvas: Size
+    size: Size
+
+    def scores(self, engine: Engine) -> Tensor:
+        """(K, H, W)"""
+        if isinstance(self.found, Tensor):
+            return _resized(self.found, self.size)
+        return engine.model.readout.scores(self.found, self.canvas, self.size)[0]
+
+    def labels(self, engine: Engine) -> Tensor:
+        """(H, W) uint8"""
+        if isinstance(self.found, Tensor):
+            return self.scores(engine).argmax(0).byte()
+        return engine.model.readout.labels(self.found, self.canvas, self.size)[0]
+
+
+def find(engine: Engine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Finding:
+    """The model's part of `protocol_scores`; the same arguments."""
+    size = _own_size(image) if size is None else size
+    shown = show(image, protocol).to(_device(engine))
+    if protocol.window is None:
+        return Finding(*_whole(engine, shown, size), size)
+    return Finding(sliding_scores(engine, shown, protocol.window, protocol.stride), size, size)
+
+
 def protocol_scores(engine: Engine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
     """(K, H, W) scores of one image, at the size of its label.
 
@@ -82,24 +120,15 @@ def protocol_scores(engine: Engine, image: Tensor, protocol: Protocol, size: Siz
     Scores are enlarged once: those of a whole image go from the masks' own grid straight to `size`. Those of windows
     are averaged at the shown size first, as in the field, and resized only if `size` differs.
     """
-    size = _own_size(image) if size is None else size
-    shown = show(image, protocol).to(_device(engine))
-    if protocol.window is None:
-        prediction, canvas = _whole(engine, shown, size)
-        return engine.model.readout.scores(prediction, canvas, size)[0]
-    return _resized(sliding_scores(engine, shown, protocol.window, protocol.stride), size)
+    return find(engine, image, protocol, size).scores(engine)
 
 
 def protocol_labels(engine: Engine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
     """(H, W) uint8: the likeliest class of every pixel, see `protocol_scores`."""
     size = _own_size(image) if size is None else size
-    shown = show(image, protocol).to(_device(engine))
-    if protocol.window is not None:
-        return _resized(sliding_scores(engine, shown, protocol.window, protocol.stride), size).argmax(0).byte()
-    if shown.shape[1:] == size:
-        return engine(shown[None])[0]
-    prediction, canvas = _whole(engine, shown, size)
-    return engine.model.readout.labels(prediction, canvas, size)[0]
+    if protocol.window is None and shown_size(_own_size(image), protocol) == size:
+        return engine(show(image, protocol).to(_device(engine))[None])[0]
+    return find(engine, image, protocol, size).labels(engine)
 
 
 def _whole(engine: Engine, shown: Tensor, size: Size) -> tuple[Prediction, Size]:
