@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
-from queryseg.inference.predictor import find_images, load
+from queryseg.inference.predictor import find_images
+from queryseg.loading import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, images, a folder."""
-    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("run", type=Path, help="folder of a run, or an exported file")
     parser.add_argument("source", help="an image, a folder (with its subfolders) or a glob such as 'frames/*.jpg'")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default auto)")

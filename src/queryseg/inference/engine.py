@@ -5,12 +5,32 @@ Shape legend: B images, K classes, H×W pixels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from queryseg.segmenter import Segmenter
-from queryseg.types import Output
+from queryseg.types import Prediction
+
+Size = tuple[int, int]
+
+
+class SegmentationEngine(Protocol):
+    """What `Predictor` and the windows need: the `Engine` of a model, or one that runs an exported file."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where images should be."""
+        ...
+
+    def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
+        """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own."""
+        ...
+
+    def scores(self, images: Tensor, size: Size | None = None) -> Tensor:
+        """images (B, 3, H, W) uint8 RGB → (B, K, *size) scores, higher is likelier."""
+        ...
 
 
 class Engine(nn.Module):
@@ -18,22 +38,35 @@ class Engine(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, images: Tensor) -> Tensor: ...
+        def __call__(self, images: Tensor, size: Size | None = None) -> Tensor: ...
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) uint8 RGB → labels (B, H, W) uint8"""
-        output, canvas, size = self._run(images)
-        return self.model.readout.labels(output.final, canvas, size)
+    @property
+    def device(self) -> torch.device:
+        return self.model.mean.device
 
-    def scores(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) uint8 RGB → (B, K, H, W) scores, higher is likelier"""
-        output, canvas, size = self._run(images)
-        return self.model.readout.scores(output.final, canvas, size)
+    def forward(self, images: Tensor, size: Size | None = None) -> Tensor:
+        """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own. Masks go from their
+        own grid straight to `size`."""
+        return self.model.readout.labels(*self._run(images, size))
 
-    def _run(self, images: Tensor) -> tuple[Output, tuple[int, int], tuple[int, int]]:
+    def scores(self, images: Tensor, size: Size | None = None) -> Tensor:
+        """images (B, 3, H, W) uint8 RGB → (B, K, *size) scores, higher is likelier; see `forward`"""
+        return self.model.readout.scores(*self._run(images, size))
+
+    def labels_and_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W) and (B, K, H, W) of one forward pass"""
+        reading = self._run(images, None)
+        return self.model.readout.labels(*reading), self.model.readout.scores(*reading)
+
+    def _run(self, images: Tensor, size: Size | None) -> tuple[Prediction, Size, Size]:
+        """The reading, the canvas that its masks cover in pixels of `size` instead of shown pixels, and `size`."""
         height, width = images.shape[-2:]
-        return self.model(self.model.normalise(images)), self.model.canvas(height, width), (height, width)
+        canvas = self.model.canvas(height, width)
+        final = self.model(self.model.normalise(images)).final
+        if size is None or size == (height, width):
+            return final, canvas, (height, width)
+        return final, (round(canvas[0] * size[0] / height), round(canvas[1] * size[1] / width)), size

@@ -11,14 +11,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.data.protocol import Protocol
-from queryseg.inference.engine import Engine
-from queryseg.types import Prediction
+from queryseg.inference.engine import SegmentationEngine, Size
 
 PIXELS_PER_PASS = 2**20
 """Windows share a forward pass up to so many pixels (four windows of 512): bounds memory, whatever the image's size."""
 
 Box = tuple[int, int, int, int]
-Size = tuple[int, int]
 
 
 def window_boxes(height: int, width: int, window: int, stride: int) -> list[Box]:
@@ -53,7 +51,7 @@ def show(image: Tensor, protocol: Protocol) -> Tensor:
     return resized
 
 
-def sliding_scores(engine: Engine, image: Tensor, window: int, stride: int) -> Tensor:
+def sliding_scores(engine: SegmentationEngine, image: Tensor, window: int, stride: int) -> Tensor:
     """(3, h, w) uint8 → (K, h, w) float32: scores of all windows, averaged where they overlap."""
     height, width = image.shape[-2:]
     boxes = window_boxes(height, width, window, stride)
@@ -73,7 +71,7 @@ def sliding_scores(engine: Engine, image: Tensor, window: int, stride: int) -> T
     return total.div_(count)
 
 
-def protocol_scores(engine: Engine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
+def protocol_scores(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
     """(K, H, W) scores of one image, at the size of its label.
 
     image  (3, H, W) uint8 RGB
@@ -83,32 +81,19 @@ def protocol_scores(engine: Engine, image: Tensor, protocol: Protocol, size: Siz
     are averaged at the shown size first, as in the field, and resized only if `size` differs.
     """
     size = _own_size(image) if size is None else size
-    shown = show(image, protocol).to(_device(engine))
+    shown = show(image, protocol).to(engine.device)
     if protocol.window is None:
-        prediction, canvas = _whole(engine, shown, size)
-        return engine.model.readout.scores(prediction, canvas, size)[0]
+        return engine.scores(shown[None], size)[0]
     return _resized(sliding_scores(engine, shown, protocol.window, protocol.stride), size)
 
 
-def protocol_labels(engine: Engine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
+def protocol_labels(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
     """(H, W) uint8: the likeliest class of every pixel, see `protocol_scores`."""
     size = _own_size(image) if size is None else size
-    shown = show(image, protocol).to(_device(engine))
+    shown = show(image, protocol).to(engine.device)
     if protocol.window is not None:
         return _resized(sliding_scores(engine, shown, protocol.window, protocol.stride), size).argmax(0).byte()
-    if shown.shape[1:] == size:
-        return engine(shown[None])[0]
-    prediction, canvas = _whole(engine, shown, size)
-    return engine.model.readout.labels(prediction, canvas, size)[0]
-
-
-def _whole(engine: Engine, shown: Tensor, size: Size) -> tuple[Prediction, Size]:
-    """The reading of a shown image, and the canvas that its masks cover in pixels of `size` instead of shown pixels."""
-    model = engine.model
-    height, width = _own_size(shown)
-    canvas = model.canvas(height, width)
-    stretched = (round(canvas[0] * size[0] / height), round(canvas[1] * size[1] / width))
-    return model(model.normalise(shown[None])).final, stretched
+    return engine(shown[None], size)[0]
 
 
 def _resized(scores: Tensor, size: Size) -> Tensor:
@@ -120,7 +105,3 @@ def _resized(scores: Tensor, size: Size) -> Tensor:
 
 def _own_size(image: Tensor) -> Size:
     return image.shape[1], image.shape[2]
-
-
-def _device(engine: Engine) -> torch.device:
-    return engine.model.mean.device
