@@ -4,7 +4,8 @@
         ─ open again ─ parity gate ─► FILE with its record   or   FILE.rejected and one sentence
 
 - `export_model` (exporter.py) does all of it; `queryseg export` is its command line.
-- `ExportFormat` (export_format.py) is what a file format offers: `TorchFormat` (.pt2), `OnnxFormat` (.onnx).
+- `ExportFormat` (export_format.py) is what a file format offers: `TorchFormat` (.pt2), `OnnxFormat` (.onnx),
+  `OpenVinoFormat` (.xml with .bin).
 - The graph takes uint8 (B, 3, H, W) RGB and gives uint8 labels (B, H, W), and float scores (B, K, H, W) if asked for;
   normalisation, padding to whole patches and argmax are inside.
 - `ExportRecord` is what a file says of itself: classes, protocol, size, precision, weights, versions, parity.

@@ -17,11 +17,12 @@ from queryseg.errors import CheckpointError, InputError
 from queryseg.export.export_format import ExportFormat, Runner
 from queryseg.export.export_record import ExportRecord
 from queryseg.export.onnx_format import OnnxFormat
+from queryseg.export.openvino_format import OpenVinoFormat
 from queryseg.export.torch_format import TorchFormat
 from queryseg.inference.engine import Size
 from queryseg.inference.predictor import Predictor
 
-FORMATS: dict[str, ExportFormat] = {one.name: one for one in (OnnxFormat(), TorchFormat())}
+FORMATS: dict[str, ExportFormat] = {one.name: one for one in (OnnxFormat(), OpenVinoFormat(), TorchFormat())}
 
 
 class ExportedEngine:
