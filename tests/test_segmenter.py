@@ -132,9 +132,9 @@ def test_copies_and_saved_weights_give_the_same_output(tiny_qprompt):
 def test_bfloat16_stays_close(tiny_qprompt):
     engine = Engine(tiny_qprompt().eval())
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    expected = engine.scores(images)
+    expected = engine.find(images).scores()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.allclose(engine.scores(images).float(), expected, atol=0.05)
+        assert torch.allclose(engine.find(images).scores().float(), expected, atol=0.05)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -13,13 +13,13 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 if TYPE_CHECKING:
-    from queryseg.inference.predictor import load
+    from queryseg.loading import load
 
 
 def __getattr__(name: str) -> Any:
     # `import queryseg` and `queryseg --help` stay instant: torch is imported by the first real use
     if name == "load":
-        from queryseg.inference.predictor import load
+        from queryseg.loading import load
 
         return load
     raise AttributeError(f"module 'queryseg' has no attribute '{name}'")

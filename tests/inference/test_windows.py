@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from queryseg.data.protocol import Protocol
 from queryseg.inference import windows
+from queryseg.inference.engine import Finding
 from queryseg.inference.windows import (
     protocol_labels,
     protocol_scores,
@@ -49,7 +50,14 @@ def test_numbers_of_windows_that_papers_report(size, number):
     assert len(window_boxes(*size, 512, 341)) == number
 
 
-class Constant:
+class Scored:
+    """The least that an engine must have for windows."""
+
+    def find(self, images):
+        return Finding(lambda: self.scores(images).argmax(1).byte(), lambda: self.scores(images))
+
+
+class Constant(Scored):
     """An engine whose scores are the same everywhere."""
 
     def __init__(self, values):
@@ -60,7 +68,7 @@ class Constant:
         return self.values[None, :, None, None].expand(batch, -1, height, width)
 
 
-class Pixelwise:
+class Pixelwise(Scored):
     """An engine that sees one pixel at a time, so that windows cannot change what it says."""
 
     def scores(self, images):
@@ -88,7 +96,7 @@ def test_scores_land_where_their_pixels_are_however_windows_are_batched(grid, pi
 
 def test_overlapping_scores_are_averaged(engine, image):
     with torch.no_grad():
-        left, right = engine.scores(image[None, :, :, :48])[0], engine.scores(image[None, :, :, 24:])[0]
+        left, right = (engine.find(image[None, :, :, part]).scores()[0] for part in (slice(48), slice(24, None)))
         found = sliding_scores(engine, image, 48, 24)
     torch.testing.assert_close(found[..., :24], left[..., :24])
     torch.testing.assert_close(found[..., 24:48], (left[..., 24:] + right[..., :24]) / 2)

@@ -155,7 +155,7 @@ class VisionTransformer(Backbone):
         antialiased resampling is what other runtimes lack."""
         stem = self.stem
         tokens = [getattr(stem, name, None) for name in ("cls_token", "dist_token", "reg_token")]
-        prefix: list[Tensor] = [token.expand(len(images), -1, -1) for token in tokens if token is not None]
+        prefix: list[Tensor] = [token.expand(images.shape[0], -1, -1) for token in tokens if token is not None]
         patches, table = stem.patch_embed(images).flatten(1, 2), self._positions(grid)
         if table is None:
             embedded = torch.cat([*prefix, patches], 1)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
-from queryseg.inference.predictor import find_images, load
+from queryseg.inference.predictor import find_images
 from queryseg.inference.video.frame_source import is_video
+from queryseg.loading import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, images or a video, a folder."""
-    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("run", type=Path, help="folder of a run, or an exported file")
     parser.add_argument(
         "source",
         help="an image, a folder (with its subfolders), a glob such as 'frames/*.jpg', a video, camera:0 or rtsp://…",

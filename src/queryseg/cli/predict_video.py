@@ -16,12 +16,12 @@ from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.class_table import ClassTable
 from queryseg.data.drawing import OverlayPainter
 from queryseg.errors import UsageError
-from queryseg.inference.predictor import load
 from queryseg.inference.video.frame_source import FrameSource
 from queryseg.inference.video.pipeline import Durations, Stage
 from queryseg.inference.video.video_prediction import VideoFrame, VideoPrediction, VideoStatistics
 from queryseg.inference.video.video_source import VideoSource
 from queryseg.inference.video.video_writer import VideoWriter
+from queryseg.loading import load
 
 SAVES = ("overlay", "labels", "both")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from queryseg.data.class_table import ClassTable
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
-from queryseg.inference.engine import Engine
+from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.inference.image_source import ImageSource, as_image, find_images
 from queryseg.inference.run_folder import read_model
 from queryseg.inference.segmentation import Segmentation
@@ -34,7 +34,7 @@ _HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 class Predictor:
     """Images → segmentations.
 
-    model      is moved to the device and put in eval mode
+    model      is moved to the device and put in eval mode; an engine, e.g. of an exported file, stays as it is
     classes    what its labels mean
     protocol   how images are shown to it; None: whole, at their own size
     device     "auto": CUDA if there is one, else Apple's MPS, else the CPU
@@ -45,7 +45,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Segmenter,
+        model: Segmenter | SegmentationEngine,
         classes: ClassTable,
         protocol: Protocol | None = None,
         device: str | torch.device = "auto",
@@ -55,9 +55,13 @@ class Predictor:
             raise InputError(f"There is no precision {precision!r}; choose from: {', '.join(get_args(Precision))}.")
         self.classes = classes
         self.protocol = protocol or Protocol()
-        self.device = find_device(device)
         self.precision = precision
-        self.engine = Engine(model).to(self.device).eval()
+        self.engine: SegmentationEngine = model if not isinstance(model, Segmenter) else self._own(model, device)
+        self.device = self.engine.device
+
+    @staticmethod
+    def _own(model: Segmenter, device: str | torch.device) -> Engine:
+        return Engine(model).to(find_device(device)).eval()
 
     @torch.no_grad()  # not inference_mode: what a part caches then would break later training of the same model
     def predict(self, image: ImageSource, scores: bool = False) -> Segmentation:

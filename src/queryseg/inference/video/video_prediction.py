@@ -33,12 +33,13 @@ import torch
 from torch import Tensor
 
 from queryseg.errors import InputError
+from queryseg.inference.engine import Finding
 from queryseg.inference.segmentation import Segmentation
 from queryseg.inference.video.frame_source import ArraySource, Frame, FrameSource
 from queryseg.inference.video.pipeline import Durations, Pipeline, Stage, StageTimes
 from queryseg.inference.video.smoothing import ScoreSmoothing
 from queryseg.inference.video.video_source import VideoSource
-from queryseg.inference.windows import Finding, find, show
+from queryseg.inference.windows import find, show
 from queryseg.metrics.flicker import Flicker
 
 if TYPE_CHECKING:
@@ -204,10 +205,10 @@ class VideoPrediction:
         frame, finding = inferred
         with self._predictor.autocast():
             if self._smoothing.weight:
-                scores = finding.scores(self._predictor.engine).float()
+                scores = finding.scores()[0].float()
                 labels = self._smoothing(scores, frame.pixels).argmax(0).byte()
             else:
-                labels = finding.labels(self._predictor.engine)
+                labels = finding.labels()[0]
         return frame, labels.cpu().numpy()
 
     def _result(self, labelled: tuple[Frame, npt.NDArray[np.uint8]]) -> VideoFrame:

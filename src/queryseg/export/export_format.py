@@ -1,0 +1,84 @@
+"""What a file format offers: conversion, and a runner of its files.
+
+Shape legend: B images, K classes, H×W pixels.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from queryseg.errors import CheckpointError, InputError, reason_of
+from queryseg.export.export_record import ExportPrecision, ExportRecord
+from queryseg.export.exported_graph import Traced
+
+Save = Callable[[Path, ExportRecord], None]
+"""Write the converted model with this record, as often as wanted."""
+
+
+class Runner(ABC):
+    """One opened file."""
+
+    record: ExportRecord
+    device: torch.device = torch.device("cpu")
+
+    @abstractmethod
+    def run(self, images: Tensor) -> Sequence[Tensor]:
+        """images (B, 3, H, W) uint8 on `device` → labels (B, H, W) uint8, and scores (B, K, H, W) if it keeps them"""
+
+
+class ExportFormat(ABC):
+    """Stateless; libraries are imported where they are used.
+
+    name        as in `queryseg export --format`
+    suffix      of its files
+    precisions  that it can keep, the default first
+    library     whose version its records name, besides torch's
+    traces_half half precision comes from the traced graph, not from the conversion
+    """
+
+    name: str
+    suffix: str
+    precisions: tuple[ExportPrecision, ...]
+    library: str | None = None
+    traces_half: bool = False
+
+    @abstractmethod
+    def convert(self, traced: Traced, record: ExportRecord) -> Save:
+        """Raises: InputError if this model, precision or machine does not allow it"""
+
+    @abstractmethod
+    def open(self, path: Path, device: str) -> Runner:
+        """device: "auto", "cpu", or what the format's library knows. Raises: CheckpointError, InputError"""
+
+    def versions(self) -> dict[str, str]:
+        return {} if self.library is None else {self.library: str(require(self.library, self.name).__version__)}
+
+    def files(self, path: Path) -> list[Path]:
+        """All files that belong to `path`, those that exist only."""
+        return [file for file in (path, *self._companions(path)) if file.exists()]
+
+    def _companions(self, path: Path) -> list[Path]:
+        return []
+
+
+def require(library: str, format_name: str) -> Any:
+    """Import a library of the extra `export`. Raises: InputError if it is not installed"""
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        raise InputError(
+            f"Files of format {format_name} need the package {library}, which is not installed; run "
+            "`pip install 'queryseg[export]'`."
+        ) from None
+
+
+def damaged(path: Path, error: BaseException) -> CheckpointError:
+    """The sentence about a file that a library cannot open."""
+    return CheckpointError(f"{path} is damaged or no {path.suffix} file ({reason_of(error)}); copy or export it again.")

@@ -1,0 +1,141 @@
+"""Runs an exported file as if it were the model.
+
+Shape legend: B images, K classes, H×W pixels as given, h×w the size that the file was made for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
+
+from queryseg.data.protocol import Protocol
+from queryseg.errors import CheckpointError, InputError
+from queryseg.export.export_format import ExportFormat, Runner
+from queryseg.export.export_record import ExportRecord
+from queryseg.export.onnx_format import OnnxFormat
+from queryseg.export.openvino_format import OpenVinoFormat
+from queryseg.export.torch_format import TorchFormat
+from queryseg.inference.engine import Finding, Size
+from queryseg.inference.predictor import Predictor
+
+FORMATS: dict[str, ExportFormat] = {one.name: one for one in (OnnxFormat(), OpenVinoFormat(), TorchFormat())}
+
+
+class ExportedEngine:
+    """A `SegmentationEngine`.
+
+    A file of one size takes images of any size: one that does not fit into h×w is shrunk, keeping its ratio, until it
+    does (bilinear, antialiased); none is enlarged; the rest of h×w at the bottom and right is filled with the mean
+    colour and cut off the result. Labels come back at the size asked for: by the nearest pixel, or, of files that keep
+    scores, by resized scores. Where an image already has h×w nothing of this happens.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.record = runner.record
+        self._mean = torch.tensor([round(255 * value) for value in self.record.mean], dtype=torch.uint8).view(3, 1, 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.runner.device
+
+    def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
+        return self.find(images, size).labels()
+
+    def find(self, images: Tensor, size: Size | None = None) -> Finding:
+        """See `SegmentationEngine`; `scores` raises InputError if the file keeps none."""
+        wanted = _size(images) if size is None else size
+        labels, *kept = self._run(images)
+
+        def scores() -> Tensor:
+            if not kept:
+                raise InputError("This exported file gives labels but no scores; export it again with --scores.")
+            return _bilinear(kept[0], wanted)
+
+        def resized() -> Tensor:
+            if _size(labels) == wanted:
+                return labels
+            if kept:
+                return scores().argmax(1).byte()
+            return F.interpolate(labels[:, None], wanted, mode="nearest-exact")[:, 0]
+
+        return Finding(resized, scores)
+
+    def fit(self, images: Tensor) -> tuple[Tensor, Size]:
+        """(B, 3, H, W) → (B, 3, h, w) as the class says, and the part of h×w that the images cover."""
+        if self.record.dynamic_size:
+            return images, _size(images)
+        (height, width), (own_height, own_width) = self.record.size, _size(images)
+        scale = min(1.0, height / own_height, width / own_width)
+        covered = (max(1, min(height, round(scale * own_height))), max(1, min(width, round(scale * own_width))))
+        if covered != (own_height, own_width):
+            images = resize(images, list(covered), InterpolationMode.BILINEAR, antialias=True)
+        if covered == (height, width):
+            return images, covered
+        canvas = self._mean.to(images.device).expand(3, height, width).repeat(images.shape[0], 1, 1, 1)
+        canvas[..., : covered[0], : covered[1]] = images
+        return canvas, covered
+
+    def _run(self, images: Tensor) -> list[Tensor]:
+        """Outputs on the part that the images cover."""
+        fitted, (height, width) = self.fit(images)
+        parts = [fitted] if self.record.dynamic_batch else torch.split(fitted, 1)
+        outputs = [self.runner.run(part.contiguous()) for part in parts]
+        return [torch.cat(list(same))[..., :height, :width] for same in zip(*outputs, strict=True)]
+
+
+def open_exported(path: Path, device: str = "auto") -> ExportedEngine:
+    """Raises: CheckpointError, InputError"""
+    exporter = next((one for one in FORMATS.values() if one.suffix == path.suffix), None)
+    if exporter is None:
+        raise CheckpointError(f"{path} is no exported file: their names end in {', '.join(suffixes())}.")
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}; make it with `queryseg export`.")
+    return ExportedEngine(exporter.open(path, device))
+
+
+def load_exported(path: str | Path, device: str | torch.device = "auto", protocol: Protocol | None = None) -> Predictor:
+    """A Predictor of an exported file alone. protocol: None is the one that the run was validated with.
+
+    Raises: CheckpointError, InputError
+    """
+    engine = open_exported(Path(path), str(device))
+    record = engine.record
+    protocol = protocol or record.protocol
+    if protocol.window is not None:
+        check_windows(protocol, record)
+    return Predictor(engine, record.classes, protocol)
+
+
+def check_windows(protocol: Protocol, record: ExportRecord) -> None:
+    """Sliding windows need scores, and windows that are seen at their own scale. Raises: InputError"""
+    window = protocol.window or 0
+    if not record.scores:
+        raise InputError(
+            f"The protocol ({protocol}) averages scores of windows, but this exported file gives labels only; export "
+            "it again with --scores, or show it whole images."
+        )
+    if not record.dynamic_size and window > min(record.size):
+        raise InputError(
+            f"The protocol's windows of {window} pixels do not fit into the exported size "
+            f"{record.size[0]}×{record.size[1]}; export it with --size {window} {window}."
+        )
+
+
+def suffixes() -> list[str]:
+    """Of all formats' files."""
+    return [one.suffix for one in FORMATS.values()]
+
+
+def _size(images: Tensor) -> Size:
+    return images.shape[-2], images.shape[-1]
+
+
+def _bilinear(scores: Tensor, size: Size) -> Tensor:
+    if _size(scores) == size:
+        return scores
+    return F.interpolate(scores, size, mode="bilinear", align_corners=False)

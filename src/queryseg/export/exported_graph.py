@@ -1,0 +1,102 @@
+"""The graph that every format starts from.
+
+Shape legend: B images, K classes, H×W pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from queryseg.backbones.vision_transformer import VisionTransformer
+from queryseg.errors import InputError, reason_of
+from queryseg.export.export_record import ExportRecord
+from queryseg.inference.engine import Engine
+from queryseg.segmenter import Segmenter
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ExportedGraph(nn.Module):
+    """`Engine` with one or two outputs, computed in `dtype` where that is safe."""
+
+    def __init__(self, engine: Engine, scores: bool, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.engine, self.scores, self.dtype = engine, scores, dtype
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """images (B, 3, H, W) uint8 → labels (B, H, W) uint8[, scores (B, K, H, W) float32]"""
+        if self.dtype is None:
+            return self._run(images)
+        with torch.autocast(images.device.type, self.dtype):
+            return self._run(images)
+
+    def _run(self, images: Tensor) -> tuple[Tensor, ...]:
+        finding = self.engine.find(images)
+        return (finding.labels(), finding.scores().float()) if self.scores else (finding.labels(),)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A program of ATen operations and the images that it was traced with, (2, 3, H, W) or (1, 3, H, W) uint8."""
+
+    program: ExportedProgram
+    example: Tensor
+
+
+def prepare(model: Segmenter, record: ExportRecord) -> Segmenter:
+    """A copy in eval mode on the CPU: adapters merged, position tables made for the record's size."""
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    backbone = model.backbone
+    if backbone.adapter is not None:
+        backbone.adapter.merge(backbone)
+    if isinstance(backbone, VisionTransformer) and not record.dynamic_size:
+        backbone.set_image_size(*record.size)
+    return model
+
+
+def trace(model: Segmenter, record: ExportRecord, half: bool = False) -> Traced:
+    """model: from `prepare`; half: compute in the record's precision inside the graph, for formats that take it from
+    there.
+
+    Raises: InputError if the model cannot be traced with the dimensions that the record calls dynamic
+    """
+    graph = ExportedGraph(Engine(model), record.scores, _HALF.get(record.precision) if half else None)
+    # two images: torch takes 0 and 1 for constants of the program
+    example = torch.zeros(2 if record.dynamic_batch else 1, 3, *record.size, dtype=torch.uint8)
+    dynamic: dict[int, object] = {}
+    if record.dynamic_batch:
+        dynamic[0] = Dim("batch", min=1, max=4096)
+    if record.dynamic_size:
+        dynamic |= {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    try:
+        with torch.no_grad(), quiet():
+            program = torch.export.export(graph.eval(), (example,), dynamic_shapes=(dynamic,))
+    except Exception as error:  # torch raises its own kinds, by version
+        which = " with a dynamic size" if record.dynamic_size else " with a dynamic batch" if dynamic else ""
+        raise InputError(
+            f"This model cannot be exported{which} ({type(error).__name__}: {reason_of(error)}); "
+            + ("export one file per size." if record.dynamic_size else "report it with the run's recipe.")
+        ) from error
+    return Traced(program, example)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters warn about internals that nobody can change."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,93 @@
+"""ONNX files, run by ONNX Runtime.
+
+Shape legend: B images, H×W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from queryseg.errors import InputError, reason_of
+from queryseg.export.export_format import ExportFormat, Runner, Save, damaged, require
+from queryseg.export.export_record import KEY, ExportRecord
+from queryseg.export.exported_graph import Traced, quiet
+
+_LARGEST_MESSAGE = 2**31 - 2**20
+"""Bytes; protobuf holds no more, so weights of larger models go to a file beside."""
+
+
+class OnnxFormat(ExportFormat):
+    """.onnx, by torch's dynamo exporter; weights of models over 2 GiB in NAME.onnx.data beside it."""
+
+    name, suffix = "onnx", ".onnx"
+    precisions = ("fp32",)
+    library = "onnx"
+
+    def convert(self, traced: Traced, record: ExportRecord) -> Save:
+        onnx = require("onnx", self.name)
+        proto = onnx_model(traced, record)
+
+        def save(path: Path, record: ExportRecord) -> None:
+            del proto.metadata_props[:]
+            proto.metadata_props.add(key=KEY, value=record.dumps())
+            large = proto.ByteSize() > _LARGEST_MESSAGE
+            onnx.save(proto, path, save_as_external_data=large, location=f"{path.name}.data")
+
+        return save
+
+    def open(self, path: Path, device: str) -> OnnxRunner:
+        runtime = require("onnxruntime", self.name)
+        known = runtime.get_available_providers()
+        wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
+        if device == "auto" and "CUDAExecutionProvider" in known:
+            wanted = "CUDAExecutionProvider"
+        if wanted not in known or (device not in ("auto", "cpu") and not device.startswith("cuda")):
+            raise InputError(f"ONNX Runtime cannot use device '{device}' here; it has: {', '.join(known)}; try 'cpu'.")
+        try:
+            session = runtime.InferenceSession(str(path), providers=list(dict.fromkeys([wanted, known[-1]])))
+        except Exception as error:  # pybind exceptions without a common base
+            raise damaged(path, error) from None
+        return OnnxRunner(session, ExportRecord.loads(session.get_modelmeta().custom_metadata_map.get(KEY), path))
+
+    def _companions(self, path: Path) -> list[Path]:
+        return [path.with_name(f"{path.name}.data")]
+
+
+class OnnxRunner(Runner):
+    """A session; images and labels pass through the CPU's memory."""
+
+    def __init__(self, session: Any, record: ExportRecord) -> None:
+        self.session, self.record = session, record
+
+    def run(self, images: Tensor) -> Sequence[Tensor]:
+        outputs = self.session.run(self.record.output_names, {"images": images.numpy()})
+        return [torch.from_numpy(output) for output in outputs]
+
+
+def onnx_model(traced: Traced, record: ExportRecord) -> Any:
+    """The ModelProto of a traced model, with the names `images`, `labels`[, `scores`].
+
+    Raises: InputError if an operation has no counterpart, or a package is not installed
+    """
+    require("onnxscript", "onnx")
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                traced.program,
+                (traced.example,),
+                dynamo=True,
+                input_names=["images"],
+                output_names=record.output_names,
+                verbose=False,
+            )
+    except Exception as error:  # torch raises its own kinds, by version
+        raise InputError(
+            f"This model has no ONNX form ({type(error).__name__}: {reason_of(error)}); export it with --format torch."
+        ) from error
+    assert program is not None, "the dynamo exporter returns a program"
+    return program.model_proto

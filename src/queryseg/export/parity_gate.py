@@ -1,0 +1,182 @@
+"""Compares an exported file with the model that it was made from, and refuses it if they differ too much.
+
+Both see the same pixels: every image is fitted to the file's size first (`ExportedEngine.fit`), so that what is
+measured is the export and not the size. Noise would be a bad test: models call all of it one class.
+
+Shape legend: B images, K classes, h×w the size that the file was made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from math import isnan
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.streets import DOMAINS, Streets
+from queryseg.errors import InputError, QuerysegError
+from queryseg.evaluation.evaluation import number
+from queryseg.evaluation.evaluator import Progress, spread
+from queryseg.export.export_record import ExportPrecision
+from queryseg.export.exported_engine import ExportedEngine
+from queryseg.inference.engine import Engine
+from queryseg.metrics.confusion import confusion_matrix, mean_iou
+
+MIN_AGREEMENT: Mapping[ExportPrecision, float] = {"fp32": 0.9999, "bf16": 0.995, "fp16": 0.995}
+"""Smallest share of pixels that must keep their label, on every data set."""
+MAX_MIOU_DROP = 0.005
+"""Largest loss of mIoU (0…1) of int8 files, on every data set."""
+_SEED = 2_000_000
+_SMALLEST_STREET = 32
+
+
+class ParityError(QuerysegError):
+    """An exported file that does not say what its model says."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One data set. Agreement is a share of pixels; scores and mIoU are nan where there are none.
+
+    num_classes  that the model itself predicts in these images
+    """
+
+    name: str
+    num_images: int
+    num_classes: int
+    agreement: float
+    max_score_error: float
+    mean_score_error: float
+    mean_iou_model: float
+    mean_iou_export: float
+
+    @property
+    def mean_iou_change(self) -> float:
+        return self.mean_iou_export - self.mean_iou_model
+
+    def passes(self, precision: ExportPrecision) -> bool:
+        if precision == "int8":
+            return self.mean_iou_change >= -MAX_MIOU_DROP
+        return self.agreement >= MIN_AGREEMENT[precision]
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {100 * self.agreement:.3f} % of labels agree"
+        if not isnan(self.mean_iou_change):
+            text += f", mIoU {100 * self.mean_iou_model:.2f} → {100 * self.mean_iou_export:.2f}"
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        values = {**asdict(self), "mean_iou_change": self.mean_iou_change}
+        return {name: number(value) if isinstance(value, float) else value for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All data sets, under the limit of one precision."""
+
+    precision: ExportPrecision
+    rows: tuple[Parity, ...]
+
+    @property
+    def limit(self) -> str:
+        if self.precision == "int8":
+            return f"mIoU may drop by {100 * MAX_MIOU_DROP:g} point"
+        return f"{100 * MIN_AGREEMENT[self.precision]:g} % of labels must agree"
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passes(self.precision) for row in self.rows)
+
+    def check(self) -> None:
+        """Raises: ParityError if a data set fails, InputError if the comparison could not have failed"""
+        if failed := [row for row in self.rows if not row.passes(self.precision)]:
+            raise ParityError(
+                f"the parity gate refused it: {'; '.join(map(str, failed))}, but {self.limit} in {self.precision}."
+            )
+        if max(row.num_classes for row in self.rows) < 2:
+            raise InputError(
+                "the parity gate cannot tell: the model itself calls all test images one class; give images of its own "
+                "kind with --data NAME=DATA.yaml, or train it longer."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as `ExportRecord.parity` keeps them."""
+        rows = [row.to_json() for row in self.rows]
+        return {"passed": self.passed, "precision": self.precision, "limit": self.limit, "data": rows}
+
+
+def parity_gate(
+    engine: Engine,
+    exported: ExportedEngine,
+    datasets: Mapping[str, SegmentationDataset],
+    num_images: int = 20,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Both on the same images, data set by data set; never raises because they differ (see `ParityReport.check`).
+
+    engine      of the original model
+    datasets    see `gate_streets`, or labelled images of the model's classes; labels of other classes are not compared
+    num_images  of each data set at most, evenly spread
+    """
+    rows = []
+    for done, (name, dataset) in enumerate(datasets.items()):
+        if progress is not None:
+            progress(done, len(datasets))
+        rows.append(_compare(engine, exported, name, dataset, num_images))
+    return ParityReport(exported.record.precision, tuple(rows))
+
+
+def gate_streets(size: tuple[int, int], num_images: int = 2) -> dict[str, SegmentationDataset]:
+    """Generated streets of every domain at this size: what gates and calibrations see if no data set is given."""
+    size = (max(size[0], _SMALLEST_STREET), max(size[1], _SMALLEST_STREET))
+    return {f"streets_{domain}": Streets(domain, num_images, _SEED, size) for domain in DOMAINS}
+
+
+def _compare(
+    engine: Engine, exported: ExportedEngine, name: str, dataset: SegmentationDataset, num_images: int
+) -> Parity:
+    labelled = dataset.classes.names == exported.record.classes.names
+    num_classes = len(exported.record.classes)
+    confusions = torch.zeros(2, num_classes, num_classes, dtype=torch.int64)
+    seen = torch.zeros(num_classes, dtype=torch.int64)
+    num_pixels = num_equal = num_scores = 0
+    total_error, max_error = 0.0, 0.0
+    for image, label_map in _images(dataset, num_images):
+        fitted, covered = exported.fit(image[None])
+        expected, found = _read(engine, exported, fitted)
+        labels = [one[0][0, : covered[0], : covered[1]].cpu() for one in (expected, found)]
+        num_pixels += labels[0].numel()
+        num_equal += int((labels[0] == labels[1]).sum())
+        seen += torch.bincount(labels[0].flatten().long(), minlength=num_classes)
+        if len(found) > 1:
+            error = (expected[1] - found[1]).cpu()[..., : covered[0], : covered[1]].abs()
+            max_error = max(max_error, float(error.max()))
+            total_error, num_scores = total_error + float(error.double().sum()), num_scores + error.numel()
+        if labelled:
+            for index, one in enumerate(labels):
+                whole = F.interpolate(one[None, None], (label_map.shape[0], label_map.shape[1]), mode="nearest-exact")
+                confusions[index] += confusion_matrix(whole[0, 0], label_map, num_classes)
+    scored = mean_iou(confusions).tolist() if labelled else [float("nan")] * 2
+    errors = (max_error, total_error / num_scores) if num_scores else (float("nan"),) * 2
+    images = min(num_images, len(dataset))
+    return Parity(name, images, int((seen > 0).sum()), num_equal / num_pixels, *errors, *scored)
+
+
+def _images(dataset: SegmentationDataset, num_images: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for index in spread(len(dataset), num_images):
+        sample = dataset[index]
+        yield sample.image, sample.label_map
+
+
+@torch.no_grad()
+def _read(engine: Engine, exported: ExportedEngine, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Labels[, scores] of both."""
+    own = images.to(engine.device)
+    finding = engine.find(own)
+    expected = (finding.labels(), finding.scores()) if exported.record.scores else (finding.labels(),)
+    return expected, tuple(exported.runner.run(images.to(exported.device).contiguous()))

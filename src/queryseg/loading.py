@@ -1,0 +1,40 @@
+"""`queryseg.load`: a run's folder or an exported file, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from queryseg.data.protocol import Protocol
+from queryseg.errors import InputError
+from queryseg.inference import predictor
+from queryseg.recipe import Precision
+
+EXPORTED = (".onnx", ".xml", ".pt2")
+
+
+def load(
+    source: str | Path,
+    allow: Iterable[str] = (),
+    device: str | torch.device = "auto",
+    protocol: Protocol | None = None,
+    precision: Precision = "32-true",
+) -> predictor.Predictor:
+    """The model of a run folder or of an exported file (.onnx, .xml, .pt2), ready to predict.
+
+    allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
+    protocol   None: the one that the run was validated with
+    precision  of runs; exported files have their own
+
+    Raises: CheckpointError, RecipeError, InputError
+    """
+    path = Path(source)
+    if path.suffix not in EXPORTED or path.is_dir():
+        return predictor.load(source, allow, device, protocol, precision)
+    if precision != "32-true":
+        raise InputError(f"{path} was exported with a precision of its own; leave out precision={precision!r}.")
+    from queryseg.export.exported_engine import load_exported
+
+    return load_exported(path, device, protocol)
