@@ -10,7 +10,7 @@ import torch
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
 from queryseg.inference import predictor
-from queryseg.recipe import Precision
+from queryseg.inference.precision import InferencePrecision
 
 EXPORTED = (".onnx", ".xml", ".pt2")
 
@@ -20,21 +20,24 @@ def load(
     allow: Iterable[str] = (),
     device: str | torch.device = "auto",
     protocol: Protocol | None = None,
-    precision: Precision = "32-true",
+    precision: InferencePrecision = "fp32",
+    compile: bool = False,
+    strip_tokens: int | None = None,
 ) -> predictor.Predictor:
     """The model of a run folder or of an exported file (.onnx, .xml, .pt2), ready to predict.
 
     allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
     protocol   None: the one that the run was validated with
-    precision  of runs; exported files have their own
+
+    precision, compile, strip_tokens: of runs, see `Predictor`; exported files bring their own
 
     Raises: CheckpointError, RecipeError, InputError
     """
     path = Path(source)
     if path.suffix not in EXPORTED or path.is_dir():
-        return predictor.load(source, allow, device, protocol, precision)
-    if precision != "32-true":
-        raise InputError(f"{path} was exported with a precision of its own; leave out precision={precision!r}.")
+        return predictor.load(source, allow, device, protocol, precision, compile, strip_tokens)
+    if precision != "fp32" or compile or strip_tokens is not None:
+        raise InputError(f"{path} was exported as it computes; leave out precision, compile and strip_tokens.")
     from queryseg.export.exported_engine import load_exported
 
     return load_exported(path, device, protocol)

@@ -197,7 +197,7 @@ class Prediction:
     class_scores     (B, Q, K) probabilities of the real classes
     mask_logits      (B, Q, h, w)
     mask_embeddings  (B, Q, E)
-    mask_features    (B, E, h, w) that they were compared with
+    mask_features    (B, E, h, w) that they were compared with; None if masks were made strip by strip
     content          (B, Q, D)
     boxes            (B, Q, 4) in [0, 1] or None
     tokens           (B, D, h', w') image tokens in the space of `content`, or None
@@ -207,7 +207,7 @@ class Prediction:
     class_scores: Tensor
     mask_logits: Tensor
     mask_embeddings: Tensor
-    mask_features: Tensor
+    mask_features: Tensor | None
     content: Tensor
     boxes: Tensor | None = None
     tokens: Tensor | None = None

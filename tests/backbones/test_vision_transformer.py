@@ -268,3 +268,15 @@ def test_wrong_arguments_are_one_sentence(arguments: dict[str, Any], sentence: s
         PlainViT("vit_base_patch16_clip_224.openai_ft_in1k", joint=True)
     with pytest.raises(RecipeError, match=r"use queryseg\.backbones\.PlainViT"):
         RotaryViT("vit_small_patch16_224")
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("dinov3", "rope-mixed")])
+def test_resampled_positions_are_kept_until_the_table_changes(family: str, make: Any) -> None:
+    """Only without gradients; in-place changes, as an optimiser or a loaded checkpoint makes them, are noticed."""
+    backbone = make(family)
+    with torch.no_grad():
+        first = backbone._positions((5, 3))
+        assert backbone._positions((5, 3)) is first
+        backbone.stem.pos_embed.mul_(2)
+        torch.testing.assert_close(backbone._positions((5, 3)), 2 * first)
+    assert backbone._positions((5, 3)) is not backbone._positions((5, 3)), "gradients must reach the table"

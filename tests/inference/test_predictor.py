@@ -7,6 +7,7 @@ import queryseg
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
 from queryseg.inference import predictor as predictor_module
+from queryseg.inference.engine import CompiledEngine
 from queryseg.inference.predictor import Predictor, find_device
 from queryseg.inference.run_folder import LoadedRun
 
@@ -63,9 +64,70 @@ def test_a_damaged_file_among_many_is_named_in_its_turn(predictor, picture, tmp_
 
 def test_half_precision_says_nearly_the_same(model, classes, picture):
     full = Predictor(model, classes, device="cpu").predict(picture, scores=True)
-    half = Predictor(model, classes, device="cpu", precision="bf16-mixed").predict(picture, scores=True)
+    half = Predictor(model, classes, device="cpu", precision="bf16").predict(picture, scores=True)
     assert not np.array_equal(half.scores, full.scores), "autocast was not on"
     assert (half.labels == full.labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("protocol", [None, Protocol(short_side=24), Protocol(window=32, stride=16)], ids=str)
+def test_labels_of_arrays_in_any_layout(model, classes, picture, protocol):
+    """The shortest way says what `predict` says, one by one or as a batch, RGB first or last."""
+    predictor = Predictor(model, classes, protocol, device="cpu")
+    pictures = np.stack([picture, picture[:, ::-1]])
+    expected = np.stack([predictor.predict(one).labels for one in pictures])
+    assert np.array_equal(predictor.labels(pictures), expected)
+    assert np.array_equal(predictor.labels(pictures.transpose(0, 3, 1, 2)), expected)
+    assert np.array_equal(predictor.labels(picture), expected[0])
+    assert np.array_equal(predictor.labels(picture.transpose(2, 0, 1)), expected[0])
+    assert predictor.labels(picture).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 8, 8, 4), np.uint8), np.zeros((2, 3, 8, 8)), np.zeros((0, 8, 8, 3), np.uint8)]
+)
+def test_batches_that_are_none(predictor, wrong):
+    with pytest.raises(InputError, match="a batch is"):
+        predictor.labels(wrong)
+
+
+def test_half_weights_leave_the_given_model_alone(model, classes):
+    half = Predictor(model, classes, device="cpu", precision="bf16").engine.model
+    assert half.heads.class_embed.weight.dtype == torch.bfloat16
+    assert half.backbone.norm.weight.dtype == torch.float32
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_tf32_needs_a_gpu(model, classes):
+    with pytest.raises(InputError, match="tf32 needs an NVIDIA GPU, but the device is cpu"):
+        Predictor(model, classes, device="cpu", precision="tf32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_graph_is_whole_and_says_the_same(model, classes, picture, precision):
+    """Labels at the image's own and at another size, scores; without machine code, which takes long to make."""
+    plain = Predictor(model, classes, device="cpu", precision=precision)
+    compiled = CompiledEngine(plain.engine, backend="eager")
+    for protocol in (Protocol(), Protocol(short_side=24)):
+        fast, slow = (Predictor(engine, classes, protocol) for engine in (compiled, plain.engine))
+        expected, found = slow.predict(picture, scores=True), fast.predict(picture, scores=True)
+        assert np.allclose(found.scores, expected.scores, atol=1e-4 if precision == "fp32" else 0.05)
+        assert (fast.labels(picture) == expected.labels).mean() > 0.99
+
+
+def test_machine_code_says_the_same(model, classes, picture):
+    compiled = Predictor(model, classes, device="cpu", compile=True)
+    assert isinstance(compiled.engine, CompiledEngine)
+    assert (compiled.labels(picture) == Predictor(model, classes, device="cpu").labels(picture)).mean() > 0.999
+
+
+def test_what_cannot_be_compiled_is_one_sentence(model, classes, picture, monkeypatch):
+    def breaks(*_):
+        torch._dynamo.graph_break()
+
+    monkeypatch.setattr(model.readout, "labels", breaks)
+    with pytest.raises(InputError, match=r"cannot be compiled here \(.*predict without compile") as caught:
+        Predictor(model, classes, device="cpu", compile=True).predict(picture)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_can_learn_after_it_predicted(model, classes, picture, image):

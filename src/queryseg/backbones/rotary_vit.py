@@ -13,10 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from queryseg.backbones.vision_transformer import VisionTransformer
+from queryseg.backbones.vision_transformer import MAX_TABLES, VisionTransformer
 from queryseg.types import Trunk
-
-_MAX_TABLES = 8  # grids kept: one for training and a few test sizes
 
 
 class RotaryViT(VisionTransformer):
@@ -66,7 +64,7 @@ class RotaryViT(VisionTransformer):
         learned = any(True for _ in self.rope.parameters())
         if learned or torch.compiler.is_compiling():
             return cast(Tensor, self.rope.get_embed(shape=grid))
-        if len(self._tables) >= _MAX_TABLES:
+        if len(self._tables) >= MAX_TABLES:
             self._tables.clear()
         with torch.inference_mode(False):  # a table that validation builds must serve training, too
             self._tables[grid] = self.rope.get_embed(shape=grid)

@@ -44,10 +44,11 @@ class SamViT(VisionTransformer):
         maps: Tensor = self.stem.norm_pre(self.stem.pos_drop(patches if table is None else patches + table))
         return maps.flatten(1, 2)
 
-    def _positions(self, grid: tuple[int, int]) -> Tensor | None:
-        table: Tensor | None = self.stem.pos_embed
-        if table is None or grid == tuple(table.shape[1:3]):
-            return table
+    def _table_grid(self) -> tuple[int, int]:
+        height, width = self.stem.pos_embed.shape[1:3]
+        return height, width
+
+    def _resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         return cast(Tensor, resample_abs_pos_embed_nhwc(table, list(grid)))
 
     def set_image_size(self, height: int, width: int) -> None:

@@ -22,6 +22,8 @@ from queryseg.contracts import Backbone
 from queryseg.errors import InputError, RecipeError
 from queryseg.types import Dims, Joint, Trunk
 
+MAX_TABLES = 8  # grids kept: one for training and a few test sizes
+
 
 class VisionTransformer(Backbone):
     """A timm vision transformer, driven block by block; queries may join before any of the last `dims.joinable` blocks.
@@ -47,6 +49,8 @@ class VisionTransformer(Backbone):
 
     weight_report: WeightReport | None
     family: str
+    _kept_positions: dict[tuple[int, int], Tensor]
+    _kept_source: tuple[object, ...] = ()
 
     def __init__(
         self,
@@ -90,6 +94,7 @@ class VisionTransformer(Backbone):
         model.norm = nn.Identity()
         self.project: nn.Linear | None = model.head if joint else None
         model.head = nn.Identity()
+        self._kept_positions = {}
         if joint:
             self.provides = frozenset({"joint_embeddings"})
         self._take_over(model)
@@ -166,12 +171,28 @@ class VisionTransformer(Backbone):
         return cast(Tensor, stem.norm_pre(stem.pos_drop(embedded)))
 
     def _positions(self, grid: tuple[int, int]) -> Tensor | None:
-        """(1, [prefix +] h·w, C)"""
+        """The position table for a grid, (1, [prefix +] h·w, C). Where nothing is learned, resampled tables are kept:
+        resampling takes longer than a block on a GPU."""
         table: Tensor | None = self.stem.pos_embed
-        if table is None or grid == tuple(self.stem.patch_embed.grid_size):
+        if table is None or grid == self._table_grid():
             return table
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._resampled(table, grid)
+        changes = 0 if table.is_inference() else table._version
+        source = (id(table), changes, table.dtype, table.device)
+        if self._kept_source != source or len(self._kept_positions) >= MAX_TABLES:
+            self._kept_positions, self._kept_source = {}, source
+        if grid not in self._kept_positions:
+            self._kept_positions[grid] = self._resampled(table, grid)
+        return self._kept_positions[grid]
+
+    def _table_grid(self) -> tuple[int, int]:
+        height, width = self.stem.patch_embed.grid_size
+        return height, width
+
+    def _resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         prefix = 0 if self.stem.no_embed_class else self.prefix
-        return cast(Tensor, resample_abs_pos_embed(table, list(grid), self.stem.patch_embed.grid_size, prefix))
+        return cast(Tensor, resample_abs_pos_embed(table, list(grid), list(self._table_grid()), prefix))
 
     def set_image_size(self, height: int, width: int) -> None:
         """Resample the position table for images of this size once instead of in every forward pass, e.g. before

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
-from queryseg.inference.predictor import find_images
+from queryseg.inference.precision import InferencePrecision
+from queryseg.inference.predictor import Predictor, find_images
 from queryseg.inference.video.frame_source import is_video
 from queryseg.loading import load
 
@@ -25,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default auto)")
     parser.add_argument(
+        "--precision", choices=get_args(InferencePrecision), default="fp32", help="of a run's arithmetic (default fp32)"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="make machine code for every image size: slow at first, faster then"
+    )
+    parser.add_argument(
         "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
     )
     parser.add_argument(
@@ -33,13 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_video_arguments(parser)
 
 
+def load_predictor(options: argparse.Namespace) -> Predictor:
+    """What the arguments name."""
+    return load(
+        options.run,
+        allow=options.allow_code,
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Three PNGs per image under --out, or a video's overlay and labels, named after it."""
     if is_video(options.source):
-        return predict_video(options)
+        return predict_video(options, load_predictor(options))
     check_images_only(options)
     images = find_images(options.source)
-    predictor = load(options.run, allow=options.allow_code, device=options.device)
+    predictor = load_predictor(options)
     out = make_folder(options.out)
     root = Path(options.source) if Path(options.source).is_dir() else None
     results = []

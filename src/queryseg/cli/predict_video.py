@@ -16,12 +16,12 @@ from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.class_table import ClassTable
 from queryseg.data.drawing import OverlayPainter
 from queryseg.errors import UsageError
+from queryseg.inference.predictor import Predictor
 from queryseg.inference.video.frame_source import FrameSource
 from queryseg.inference.video.pipeline import Durations, Stage
 from queryseg.inference.video.video_prediction import VideoFrame, VideoPrediction, VideoStatistics
 from queryseg.inference.video.video_source import VideoSource
 from queryseg.inference.video.video_writer import VideoWriter
-from queryseg.loading import load
 
 SAVES = ("overlay", "labels", "both")
 
@@ -57,14 +57,13 @@ def check_images_only(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is for video, but '{options.source}' is none; leave it out.")
 
 
-def predict_video(options: argparse.Namespace) -> int:
+def predict_video(options: argparse.Namespace, predictor: Predictor) -> int:
     """An overlay (MP4) and label maps (MKV) under --out; what is written so far stays playable whatever happens."""
     if options.threads is not None:
         if options.threads < 1:
             raise UsageError(f"--threads is {options.threads}; give at least 1.")
         torch.set_num_threads(options.threads)
     source = VideoSource(options.source, options.max_frames, paced=bool(options.drop_late))
-    predictor = load(options.run, allow=options.allow_code, device=options.device)
     out = make_folder(options.out)
     save, stem = options.save or "overlay", _stem(options.source)
     stages, writers = writing_stages(out / stem, save, source, predictor.classes, options.codec)

@@ -6,13 +6,13 @@ Shape legend: B images, K classes, N rows, E width of the pixel embeddings, h×w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from queryseg.contracts import Backbone, Decoder, Heads, QuerySource
 from queryseg.decoders.query_injection import check_own_tokens
+from queryseg.decoders.token_reading import read_tokens
 from queryseg.decoders.upsampler import Upsampler
 from queryseg.types import Dims, Features, Prediction, Queries
 
@@ -61,4 +61,4 @@ class PixelClassifier(Decoder):
         self, backbone: Backbone, features: Features, queries: Queries, source: QuerySource
     ) -> Sequence[Prediction]:
         tokens = backbone.finish(features.trunk).patches.permute(0, 3, 1, 2)
-        return [replace(self.heads(queries, self.upsampler(tokens)), tokens=tokens)]
+        return [read_tokens(self.heads, self.upsampler, queries, tokens, self.strip_tokens)]

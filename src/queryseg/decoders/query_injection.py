@@ -12,6 +12,7 @@ from torch import Tensor
 
 from queryseg.contracts import Backbone, Decoder, Heads, QuerySource
 from queryseg.decoders.mask_heads import MaskHeads
+from queryseg.decoders.token_reading import read_tokens
 from queryseg.decoders.upsampler import Upsampler
 from queryseg.errors import RecipeError
 from queryseg.types import Dims, Features, Prediction, Queries, Trunk
@@ -49,8 +50,7 @@ class QueryInjection(Decoder):
         """What the heads say of a trunk that queries have joined."""
         end = backbone.finish(trunk)
         tokens = end.patches.permute(0, 3, 1, 2)
-        prediction = self.heads(replace(queries, content=end.queries), self.upsampler(tokens))
-        return replace(prediction, tokens=tokens)
+        return read_tokens(self.heads, self.upsampler, replace(queries, content=end.queries), tokens, self.strip_tokens)
 
     def forward(
         self, backbone: Backbone, features: Features, queries: Queries, source: QuerySource

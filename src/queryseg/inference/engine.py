@@ -6,17 +6,20 @@ Shape legend: B images, K classes, H×W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from queryseg.errors import InputError, reason_of
+from queryseg.inference.precision import InferencePrecision, half_precision
 from queryseg.segmenter import Segmenter
 from queryseg.types import Prediction
 
 Size = tuple[int, int]
+Reading = tuple[Prediction, Size, Size]
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Engine(nn.Module):
 
         def __call__(self, images: Tensor, size: Size | None = None) -> Tensor: ...
 
-    def __init__(self, model: Segmenter) -> None:
+    def __init__(self, model: Segmenter, precision: InferencePrecision = "fp32") -> None:
         super().__init__()
         self.model = model
+        self.precision: InferencePrecision = precision
 
     @property
     def device(self) -> torch.device:
@@ -67,18 +71,73 @@ class Engine(nn.Module):
     def forward(self, images: Tensor, size: Size | None = None) -> Tensor:
         """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own. Masks go from their
         own grid straight to `size`."""
-        return self.find(images, size).labels()
+        return self.model.readout.labels(*self.read(images, size))
 
     def find(self, images: Tensor, size: Size | None = None) -> Finding:
         """See `SegmentationEngine`."""
-        reading, readout = self._run(images, size), self.model.readout
+        return self.finding(self.read(images, size))
+
+    def finding(self, reading: Reading) -> Finding:
+        """What `read` has found, to be enlarged later."""
+        readout = self.model.readout
         return Finding(partial(readout.labels, *reading), partial(readout.scores, *reading))
 
-    def _run(self, images: Tensor, size: Size | None) -> tuple[Prediction, Size, Size]:
+    def read(self, images: Tensor, size: Size | None = None) -> Reading:
         """The reading, the canvas that its masks cover in pixels of `size` instead of shown pixels, and `size`."""
         height, width = images.shape[-2:]
         canvas = self.model.canvas(height, width)
-        final = self.model(self.model.normalise(images)).final
+        with half_precision(self.precision, self.device):
+            final = _in_full_precision(self.model(self.model.normalise(images)).final)
         if size is None or size == (height, width):
             return final, canvas, (height, width)
         return final, (round(canvas[0] * size[0] / height), round(canvas[1] * size[1] / width)), size
+
+
+class CompiledEngine:
+    """An `Engine` whose graph `torch.compile` turns into machine code, once per image size (and batch): whole, without
+    breaks, with fixed shapes. On a GPU the code is recorded as a CUDA graph and replayed.
+
+    backend  of `torch.compile`
+
+    The first image of every size takes seconds to minutes; torch's cache on the disk makes later processes faster.
+
+    Raises: InputError in the first call if the model or this machine does not allow it (a C++ compiler is needed)
+    """
+
+    def __init__(self, engine: Engine, backend: str = "inductor") -> None:
+        self.engine = engine
+        mode = "reduce-overhead" if engine.device.type == "cuda" else None
+        self._labels = torch.compile(engine.forward, fullgraph=True, dynamic=False, backend=backend, mode=mode)
+        # no CUDA graph, which would write the next reading over one that is still to be enlarged
+        self._reading = torch.compile(engine.read, fullgraph=True, dynamic=False, backend=backend)
+
+    @property
+    def device(self) -> torch.device:
+        return self.engine.device
+
+    def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
+        return _compiled(self._labels, images, size)
+
+    def find(self, images: Tensor, size: Size | None = None) -> Finding:
+        """See `SegmentationEngine`; the model is compiled, the readout runs as it is."""
+        return self.engine.finding(_compiled(self._reading, images, size))
+
+
+T = TypeVar("T")
+
+
+def _compiled(function: Callable[[Tensor, Size | None], T], images: Tensor, size: Size | None) -> T:
+    try:
+        return function(images, size)
+    except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+        raise InputError(
+            f"This model cannot be compiled here ({reason_of(error)}); predict without compile, or export it."
+        ) from error
+
+
+def _in_full_precision(reading: Prediction) -> Prediction:
+    """Scores in half precision would tie, and a tie falls to the class with the lower number."""
+    masks, scores = reading.mask_logits, reading.class_scores
+    if masks.dtype not in (torch.float16, torch.bfloat16):
+        return reading
+    return replace(reading, mask_logits=masks.float(), class_scores=scores.float())

@@ -81,6 +81,20 @@ def as_image(source: ImageSource) -> Tensor:
     raise InputError(f"An image is given as {type(source).__name__}; give a path, a PIL image, an array or a tensor.")
 
 
+def as_batch(images: npt.NDArray[np.uint8]) -> Tensor:
+    """(B, 3, H, W) uint8 RGB of one array or a batch: (H, W, 3), (3, H, W), (B, H, W, 3) or (B, 3, H, W).
+
+    Raises: InputError
+    """
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        if images.shape[3] == 3:
+            images = images.transpose(0, 3, 1, 2)
+        fits = images.shape[1] == 3 and images.dtype == np.uint8
+        _check(fits, images.shape, images.dtype, "a batch is (B, H, W, 3) or (B, 3, H, W), uint8, RGB")
+        return torch.from_numpy(np.ascontiguousarray(images))
+    return as_image(images)[None]
+
+
 def _check(fits: bool, shape: tuple[int, ...], dtype: object, wanted: str) -> None:
     if not fits or 0 in shape:
         raise InputError(

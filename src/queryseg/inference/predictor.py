@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
-from queryseg.inference.engine import Engine, SegmentationEngine
-from queryseg.inference.image_source import ImageSource, as_image, find_images
+from queryseg.inference.engine import CompiledEngine, Engine, SegmentationEngine
+from queryseg.inference.host_copies import download
+from queryseg.inference.image_source import ImageSource, as_batch, as_image, find_images
+from queryseg.inference.precision import InferencePrecision, check_precision, matrix_products, with_weights_in
 from queryseg.inference.run_folder import read_model
 from queryseg.inference.segmentation import Segmentation
-from queryseg.inference.windows import protocol_labels, protocol_scores
-from queryseg.recipe import Precision
+from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores
 from queryseg.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -28,17 +30,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "find_device", "find_images", "load"]
 
-_HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+STRIP_TOKENS = 1024
+"""512×512 pixels in patches of 16."""
 
 
 class Predictor:
     """Images → segmentations.
 
-    model      is moved to the device and put in eval mode; an engine, e.g. of an exported file, stays as it is
-    classes    what its labels mean
-    protocol   how images are shown to it; None: whole, at their own size
-    device     "auto": CUDA if there is one, else Apple's MPS, else the CPU
-    precision  "bf16-mixed" and "16-mixed" compute in half precision where that is safe
+    model         is moved to the device and put in eval mode (half precision takes a copy); an engine, e.g. of an
+                  exported file, stays as it is
+    classes       what its labels mean
+    protocol      how images are shown to it; None: whole, at their own size
+    device        "auto": CUDA if there is one, else Apple's MPS, else the CPU
+    precision     fp32, tf32, bf16 or fp16, see `InferencePrecision`
+    compile       turn the graph into machine code, once per image size, see `CompiledEngine`
+    strip_tokens  patches whose masks are made at a time; fewer need less memory and more time. None: on a CPU
+                  `STRIP_TOKENS`, elsewhere and compiled all at once
 
     Raises: InputError for a device or precision that there is not
     """
@@ -49,34 +56,55 @@ class Predictor:
         classes: ClassTable,
         protocol: Protocol | None = None,
         device: str | torch.device = "auto",
-        precision: Precision = "32-true",
+        precision: InferencePrecision = "fp32",
+        compile: bool = False,
+        strip_tokens: int | None = None,
     ) -> None:
-        if precision not in get_args(Precision):
-            raise InputError(f"There is no precision {precision!r}; choose from: {', '.join(get_args(Precision))}.")
+        if strip_tokens is not None and strip_tokens < 1:
+            raise InputError(f"strip_tokens is {strip_tokens}; give at least 1 patch.")
         self.classes = classes
         self.protocol = protocol or Protocol()
         self.precision = precision
-        self.engine: SegmentationEngine = model if not isinstance(model, Segmenter) else self._own(model, device)
+        self.engine: SegmentationEngine
+        if isinstance(model, Segmenter):
+            place = find_device(device)
+            check_precision(precision, place)
+            engine = Engine(with_weights_in(precision, model), precision).to(place).eval()
+            if strip_tokens is None and place.type == "cpu" and not compile:
+                strip_tokens = STRIP_TOKENS
+            engine.model.decoder.strip_tokens = strip_tokens
+            self.engine = CompiledEngine(engine) if compile else engine
+        else:
+            self.engine = model
         self.device = self.engine.device
 
-    @staticmethod
-    def _own(model: Segmenter, device: str | torch.device) -> Engine:
-        return Engine(model).to(find_device(device)).eval()
-
-    @torch.no_grad()  # not inference_mode: what a part caches then would break later training of the same model
     def predict(self, image: ImageSource, scores: bool = False) -> Segmentation:
         """image: a path, a PIL image, or uint8 RGB values (see `ImageSource`); scores: keep the (K, H, W) scores, too.
 
         Raises: InputError naming a file that cannot be read
         """
         pixels = as_image(image)
-        with self.autocast():
+        with self.arithmetic():
             if scores:
                 found = protocol_scores(self.engine, pixels, self.protocol)
                 labels, kept = found.argmax(0).byte(), found.float().cpu().contiguous().numpy()
             else:
                 labels, kept = protocol_labels(self.engine, pixels, self.protocol), None
         return Segmentation(_picture(pixels), labels.cpu().numpy(), self.classes, kept)
+
+    def labels(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The shortest way from a camera's memory to class indices, one image or a batch of equal size.
+
+        images  (H, W, 3), (3, H, W), (B, H, W, 3) or (B, 3, H, W), uint8 RGB; with a last side of 3, RGB is last
+        returns (H, W) or (B, H, W) uint8
+
+        Raises: InputError
+        """
+        batch = as_batch(images)
+        with self.arithmetic():
+            found = download(batch_labels(self.engine, batch, self.protocol))
+        labels: npt.NDArray[np.uint8] = found().numpy()
+        return labels if images.ndim == 4 else labels[0]
 
     def predict_many(self, images: Iterable[str | Path]) -> Iterator[Segmentation]:
         """One segmentation per file, in order; the next file is read while the model works on this one."""
@@ -111,10 +139,12 @@ class Predictor:
             self, source, drop_late=drop_late, deadline=deadline, smooth=smooth, max_frames=max_frames
         )
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """The predictor's precision, for whoever calls its engine."""
-        dtype = _HALF.get(self.precision)
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """For whoever calls the engine: no gradients, and the predictor's way of multiplying matrices."""
+        # not inference_mode: what a part caches then would break later training of the same model
+        with torch.no_grad(), matrix_products(self.precision):
+            yield
 
 
 def load(
@@ -122,19 +152,23 @@ def load(
     allow: Iterable[str] = (),
     device: str | torch.device = "auto",
     protocol: Protocol | None = None,
-    precision: Precision = "32-true",
+    precision: InferencePrecision = "fp32",
+    compile: bool = False,
+    strip_tokens: int | None = None,
 ) -> Predictor:
     """The model of a run folder, ready to predict.
 
     allow     packages besides queryseg whose classes the run's recipe may name; loading never executes other code
     protocol  None: the one that the run was validated with
 
+    device, precision, compile, strip_tokens: see `Predictor`
+
     Raises: CheckpointError, RecipeError, InputError
     """
     loaded = read_model(run, allow)
     if protocol is None:
         protocol = recorded_protocol(loaded.recipe)
-    return Predictor(loaded.model, loaded.classes, protocol, device, precision)
+    return Predictor(loaded.model, loaded.classes, protocol, device, precision, compile, strip_tokens)
 
 
 def recorded_protocol(recipe: Mapping[str, Any]) -> Protocol:

@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.data.protocol import Protocol
 from queryseg.inference.engine import Finding, SegmentationEngine, Size
+from queryseg.inference.host_copies import upload
 
 PIXELS_PER_PASS = 2**20
 """Windows share a forward pass up to so many pixels (four windows of 512): bounds memory, whatever the image's size."""
@@ -43,9 +44,9 @@ def shown_size(size: Size, protocol: Protocol) -> Size:
 
 
 def show(image: Tensor, protocol: Protocol) -> Tensor:
-    """(3, H, W) uint8 → (3, h, w) uint8; bilinear with antialiasing, as training images are resized."""
-    size = shown_size((image.shape[1], image.shape[2]), protocol)
-    if size == image.shape[1:]:
+    """(…, 3, H, W) uint8 → (…, 3, h, w) uint8; bilinear with antialiasing, as training images are resized."""
+    size = shown_size((image.shape[-2], image.shape[-1]), protocol)
+    if size == image.shape[-2:]:
         return image
     resized: Tensor = resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
     return resized
@@ -81,7 +82,7 @@ def find(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Si
     are averaged at the shown size first, as in the field, and resized only if `size` differs.
     """
     size = _own_size(image) if size is None else size
-    shown = show(image, protocol).to(engine.device)
+    shown = upload(show(image, protocol), engine.device)
     if protocol.window is None:
         return engine.find(shown[None], size)
     averaged = sliding_scores(engine, shown, protocol.window, protocol.stride)[None]
@@ -97,7 +98,16 @@ def protocol_labels(engine: SegmentationEngine, image: Tensor, protocol: Protoco
     """(H, W) uint8: the likeliest class of every pixel, see `find`; of whole images in one graph."""
     if protocol.window is not None:
         return find(engine, image, protocol, size).labels()[0]
-    return engine(show(image, protocol).to(engine.device)[None], _own_size(image) if size is None else size)[0]
+    shown = upload(show(image, protocol), engine.device)
+    return engine(shown[None], _own_size(image) if size is None else size)[0]
+
+
+def batch_labels(engine: SegmentationEngine, images: Tensor, protocol: Protocol) -> Tensor:
+    """(B, 3, H, W) uint8 RGB → (B, H, W) uint8 on the engine's device; whole images go through the model together."""
+    if protocol.window is not None:
+        return torch.stack([protocol_labels(engine, image, protocol) for image in images])
+    size = (images.shape[2], images.shape[3])
+    return engine(upload(show(images, protocol), engine.device), size)
 
 
 def _resized(scores: Tensor, size: Size) -> Tensor:

@@ -172,6 +172,7 @@ class GRQA(Objective):
 def queries_and_pixels(reading: Prediction, space: Space) -> tuple[Tensor, Tensor]:
     """(B, Q, E) and (B, E, h, w) that are compared in a space, in float32 or better, not normalised."""
     if space == "mask":
+        assert reading.mask_features is not None  # only inference works in strips
         return at_least_float32(reading.mask_embeddings), at_least_float32(reading.mask_features)
     assert reading.tokens is not None  # whoever asks for tokens requires "token_space"
     return at_least_float32(reading.content), at_least_float32(reading.tokens)

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from queryseg.errors import InputError
 from queryseg.inference.engine import Finding
+from queryseg.inference.host_copies import download
 from queryseg.inference.segmentation import Segmentation
 from queryseg.inference.video.frame_source import ArraySource, Frame, FrameSource
 from queryseg.inference.video.pipeline import Durations, Pipeline, Stage, StageTimes
@@ -193,23 +194,22 @@ class VideoPrediction:
         image = torch.from_numpy(frame.pixels).permute(2, 0, 1).contiguous()
         return frame, show(image, self._predictor.protocol)
 
-    @torch.no_grad()
     def _infer(self, prepared: tuple[Frame, Tensor]) -> tuple[Frame, Finding]:
         frame, shown = prepared
         size = (frame.pixels.shape[0], frame.pixels.shape[1])
-        with self._predictor.autocast():
+        with self._predictor.arithmetic():
             return frame, find(self._predictor.engine, shown, self._predictor.protocol, size)
 
-    @torch.no_grad()
     def _enlarge(self, inferred: tuple[Frame, Finding]) -> tuple[Frame, npt.NDArray[np.uint8]]:
         frame, finding = inferred
-        with self._predictor.autocast():
+        with self._predictor.arithmetic():
             if self._smoothing.weight:
                 scores = finding.scores()[0].float()
                 labels = self._smoothing(scores, frame.pixels).argmax(0).byte()
             else:
                 labels = finding.labels()[0]
-        return frame, labels.cpu().numpy()
+            arrived = download(labels)
+        return frame, arrived().numpy()
 
     def _result(self, labelled: tuple[Frame, npt.NDArray[np.uint8]]) -> VideoFrame:
         frame, labels = labelled
