@@ -241,6 +241,8 @@ class Decoder(Part):
     dims: Dims
     late_blocks: int = 0
     """Blocks of the trunk that `forward` runs itself, because queries join there."""
+    reads_once: bool = False
+    """In eval mode the heads read the queries once, at the end: rows may be left out of that reading."""
     strip_tokens: int | None = None
     """Inference only: decoders that enlarge tokens do it for so many at a time, which bounds memory; None: all."""
     if TYPE_CHECKING:

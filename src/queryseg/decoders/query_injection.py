@@ -29,6 +29,7 @@ class QueryInjection(Decoder):
     """
 
     provides = frozenset({"token_space"})
+    reads_once = True
     upsampler_eps = 1e-5
 
     def __init__(

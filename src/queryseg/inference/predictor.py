@@ -20,9 +20,10 @@ from queryseg.inference.engine import CompiledEngine, Engine, SegmentationEngine
 from queryseg.inference.host_copies import download
 from queryseg.inference.image_source import ImageSource, as_batch, as_image, find_images
 from queryseg.inference.precision import InferencePrecision, check_precision, matrix_products, with_weights_in
+from queryseg.inference.query_pruning import TOLERANCE, PruningReport, prune_queries
 from queryseg.inference.run_folder import read_model
 from queryseg.inference.segmentation import Segmentation
-from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores
+from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores, show
 from queryseg.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -138,6 +139,22 @@ class Predictor:
         return VideoPrediction(
             self, source, drop_late=drop_late, deadline=deadline, smooth=smooth, max_frames=max_frames
         )
+
+    def prune(self, images: Iterable[ImageSource], tolerance: float = TOLERANCE) -> PruningReport:
+        """From now on read only the queries that these images need, see `prune_queries`; shown as predicted images are.
+
+        Raises: InputError
+        """
+        engine = self.engine.engine if isinstance(self.engine, CompiledEngine) else self.engine
+        if not isinstance(engine, Engine):
+            raise InputError("An exported file cannot be pruned; prune the run and export it again.")
+        if self.protocol.window is not None:
+            raise InputError(f"Pruning shows whole images, but the protocol has windows: {self.protocol}.")
+        shown = [show(as_image(image), self.protocol) for image in images]
+        model, report = prune_queries(engine.model, shown, tolerance)
+        pruned = Engine(model, engine.precision).eval()
+        self.engine = CompiledEngine(pruned) if isinstance(self.engine, CompiledEngine) else pruned
+        return report
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
