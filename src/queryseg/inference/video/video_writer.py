@@ -32,9 +32,8 @@ _OPTIONS = {
     "mpeg4": {"qmin": "3", "qmax": "5"},
     "ffv1": {"level": "3"},
 }
-_TICK = Fraction(
-    1, 60_000
-)  # exact for 25, 30, 50, 60, 29.97 and 59.94 frames per second; MPEG-4 allows at most 1/65535
+_TICK = Fraction(1, 60_000)
+"""Exact for 25, 30, 50, 60, 29.97 and 59.94 frames per second; MPEG-4 allows at most 1/65535."""
 _BT709 = 1
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 
