@@ -1,0 +1,197 @@
+"""A benchmark on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from queryseg.benchmarking.benchmark_result import LARGE_SPREAD, BenchmarkResult
+from queryseg.benchmarking.measurement import STAGES, Measurement, share
+from queryseg.benchmarking.timing_statistics import Durations, Interval, paired_ratio
+
+NONE = "–"
+PARTS = ("decode", *STAGES, "draw")
+
+Rows = list[list[str]]
+"""The first one is the head, the first column names."""
+
+
+def terminal(result: BenchmarkResult) -> Group:
+    """All tables, what each figure includes, and warnings last, where they are seen."""
+    parts: list[RenderableType] = [
+        Text(f"{result.workload}; {machine_line(result)}"),
+        _table("time in ms", time_rows(result), time_note(result)),
+        _table("cost", cost_rows(result), cost_note(result)),
+    ]
+    if any(one.stages for one in result.measurements):
+        parts.append(_table("stages, p50 in ms", stage_rows(result), STAGE_NOTE))
+    for sweep in result.sweeps:
+        parts.append(_table(f"infer over {sweep.quantity}, p50 in ms", sweep_rows(result, sweep.quantity), SWEEP_NOTE))
+    parts.append(Text("What infer includes", style="bold"))
+    parts += [Text(f"  {one.facts.name}: {one.facts.includes}") for one in result.measurements]
+    parts += [Text(note) for note in result.notes]
+    parts += [Text(f"WARNING: {warning}", style="bold red") for warning in result.warnings]
+    return Group(*parts)
+
+
+# ───────────────────────────── rows, for every output ─────────────────────────────
+
+
+def time_rows(result: BenchmarkResult) -> Rows:
+    head = ["candidate", "infer p50", "p95", "p99", "spread", f"× {result.reference}", "end to end", "images/s"]
+    reference = result[result.reference]
+    rows = [head]
+    for one in result.measurements:
+        infer = Durations.of(one.infer)
+        ends = one.end_to_end
+        rows.append(
+            [
+                one.facts.name,
+                *(milliseconds(value) for value in (infer.p50, infer.p95, infer.p99)),
+                f"{infer.spread:.0%}{' !' if infer.spread > LARGE_SPREAD else ''}",
+                interval(paired_ratio(one.infer, reference.infer)),
+                NONE if ends is None else milliseconds(Durations.of(ends).p50),
+                f"{result.workload.batch / infer.p50:.1f}",
+            ]
+        )
+    return rows
+
+
+def cost_rows(result: BenchmarkResult) -> Rows:
+    name, reference = result.reference, result[result.reference]
+    head = [
+        "candidate", "precision", "parameters", "memory", f"× {name}", "FLOPs", f"× {name}", "time × limit",
+    ]  # fmt: skip
+    rows = [head]
+    for one in result.measurements:
+        facts, limit = one.facts, one.times_limit
+        rows.append(
+            [
+                facts.name,
+                f"{facts.precision}{', compiled' if facts.compiled else ''}",
+                NONE if facts.parameters is None else f"{facts.parameters / 1e6:.2f} M",
+                NONE if one.memory_bytes is None else megabytes(one.memory_bytes),
+                ratio(share(one.memory_bytes, reference.memory_bytes)),
+                NONE if one.total_flops is None else flops_text(one.total_flops),
+                ratio(share(one.total_flops, reference.total_flops)),
+                NONE if limit is None else interval(limit),
+            ]
+        )
+    return rows
+
+
+def stage_rows(result: BenchmarkResult) -> Rows:
+    """Columns that no candidate has are left out."""
+    timed = [one for one in result.measurements if one.stages]
+    columns = [name for name in PARTS if any(name in one.stages for one in timed) or name in ("decode", "draw")]
+    rows = [["candidate", *columns, "sum", "end to end"]]
+    for one in timed:
+        parts = part_seconds(one)
+        total, ends = one.stage_sum, one.end_to_end
+        rows.append(
+            [
+                one.facts.name,
+                *(NONE if name not in parts else milliseconds(parts[name]) for name in columns),
+                NONE if total is None else milliseconds(Durations.of(total).p50),
+                NONE if ends is None else milliseconds(Durations.of(ends).p50),
+            ]
+        )
+    return rows
+
+
+def part_seconds(one: Measurement) -> dict[str, float]:
+    """Part → its p50, in order of the way; stages only where they were timed."""
+    given = {"decode": one.decode, **one.stages, "draw": one.draw}
+    return {name: Durations.of(given[name]).p50 for name in PARTS if given.get(name)}  # type: ignore[arg-type]
+
+
+def sweep_rows(result: BenchmarkResult, quantity: str) -> Rows:
+    sweep = next(one for one in result.sweeps if one.quantity == quantity)
+    rows = [["candidate", *sweep.labels, "exponent"]]
+    for name, points in sweep.seconds.items():
+        exponent = sweep.exponent(name)
+        cells = (milliseconds(Durations.of(points[i]).p50) if i in points else NONE for i in range(len(sweep.labels)))
+        rows.append([name, *cells, NONE if exponent is None else interval(exponent)])
+    return rows
+
+
+# ───────────────────────────── words ─────────────────────────────
+
+
+STAGE_NOTE = (
+    "Between stages the device is waited for, so their sum may exceed the end-to-end time, which runs infer in one "
+    "call. decode reads a JPEG from the system's cache; draw paints the overlay; no picture is written."
+)
+SWEEP_NOTE = "exponent e: time ∝ quantity^e, least squares on logarithms, median over rounds [quartiles]."
+
+
+def time_note(result: BenchmarkResult) -> str:
+    return (
+        f"Medians of {result.settings.rounds} rounds in turns, after {result.warmup} of warm-up. spread: interquartile "
+        f"range over median. × {result.reference}: median of the rounds' own ratios [quartiles]. infer: host to host, "
+        "preprocess to readout; end to end: decode + infer + draw."
+    )
+
+
+def cost_note(result: BenchmarkResult) -> str:
+    return (
+        "memory: weights and the peak of what one inference allocates. FLOPs: matrix products, convolutions, "
+        "attention; 2 per multiply–add. time × limit: infer over the time of as many FLOPs in a "
+        f"{limit_text(result)} of the same round. {NONE}: torch does not see it."
+    )
+
+
+def limit_text(result: BenchmarkResult) -> str:
+    """The matrix products and what they reached."""
+    speeds = {one.limit_name: one.limit_speed / 1e9 for one in result.measurements}
+    return " or ".join(f"{name} ({speed:,.0f} GFLOP/s)" for name, speed in speeds.items())
+
+
+def machine_line(result: BenchmarkResult) -> str:
+    facts = result.hardware
+    versions = f"torch {result.versions['torch']}"
+    return f"{facts.get('gpu') or facts['cpu']}, {facts['threads']} threads of {facts['cores']} cores, {versions}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three significant digits."""
+    value = 1000 * seconds
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def flops_text(flops: int) -> str:
+    """Three significant digits: "90.2 G", "1.45 T"."""
+    unit, scale = next((pair for pair in (("T", 1e12), ("G", 1e9)) if flops >= pair[1]), ("M", 1e6))
+    value = flops / scale
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 2**20:,.{0 if count >= 2**27 else 1}f} MiB"
+
+
+def interval(found: Interval) -> str:
+    return f"{found.median:.2f} [{found.low:.2f}–{found.high:.2f}]"
+
+
+def ratio(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _table(title: str, rows: Sequence[Sequence[str]], caption: str) -> Table:
+    table = Table(title=title, caption=escape(caption), title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    for number, name in enumerate(rows[0]):
+        whole = any("[" in row[number] for row in rows[1:])  # an interval is read at a glance or not at all
+        table.add_column(escape(name), justify="right" if number else "left", overflow="fold", no_wrap=whole)
+    for row in rows[1:]:
+        table.add_row(*_escaped(row))
+    return table
+
+
+def _escaped(row: Iterable[str]) -> Iterable[str]:
+    return (escape(cell) for cell in row)
