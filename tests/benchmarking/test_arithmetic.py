@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from queryseg.benchmarking.arithmetic import MatrixProduct, count_flops
+from queryseg.benchmarking.arithmetic import MatrixProduct
 from queryseg.benchmarking.candidate import Stage, Work
+from queryseg.benchmarking.stage_cost import StageCost, stage_costs
+
+CPU = torch.device("cpu")
 
 
 def test_flops_by_hand():
@@ -18,18 +21,19 @@ def test_flops_by_hand():
     work = Work(
         lambda frames: None,
         (
-            Stage("backbone", lambda frames: convolution(frames[0][None])),
+            Stage("backbone", lambda frames: convolution(frames[0][None]), 224),
             Stage("head", lambda maps: linear(maps.flatten(2).mT)),
             Stage("readout", lambda _: F.scaled_dot_product_attention(tokens, tokens, tokens)),
         ),
     )
     with torch.no_grad():
-        found = count_flops(work, [torch.randn(3, 10, 12)])
-    assert found == {
+        found = stage_costs(work, [torch.randn(3, 10, 12)], CPU)
+    assert {name: cost.flops for name, cost in found.items()} == {
         "backbone": 2 * 8 * 3 * 9 * 120,
         "head": 2 * 120 * 8 * 5,
         "readout": 2 * (2 * 2 * 6 * 6 * 4),
     }
+    assert found["backbone"] == StageCost(2 * 8 * 3 * 9 * 120, 8 * 120 * 4, 224), "its result is all that it allocates"
 
 
 def test_attention_with_a_mask_and_in_half_precision_is_counted():
@@ -41,7 +45,7 @@ def test_attention_with_a_mask_and_in_half_precision_is_counted():
             return F.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=mask)
 
     with torch.no_grad():
-        assert count_flops(Work(run, (Stage("network", run),)), [])["network"] == 2 * (2 * 2 * 6 * 6 * 4)
+        assert stage_costs(Work(run, (Stage("network", run),)), [], CPU)["network"].flops == 2 * (2 * 2 * 6 * 6 * 4)
 
 
 def test_matrix_product():

@@ -15,11 +15,11 @@ import torch
 import yaml
 
 from queryseg.benchmarking import Workload
-from queryseg.benchmarking.arithmetic import count_flops
 from queryseg.benchmarking.hugging_face import FAMILIES, HuggingFaceCandidate
 from queryseg.benchmarking.ladder import ladder
 from queryseg.benchmarking.light_network import LightHead, LightNetwork
 from queryseg.benchmarking.segmenter_candidate import BareBackbone, SegmenterCandidate
+from queryseg.benchmarking.stage_cost import stage_costs
 from queryseg.data.class_table import class_table
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
@@ -46,6 +46,10 @@ def segmenter(recipe):
     return SegmenterCandidate("model", model, CLASSES, recipe, CPU)
 
 
+def count_flops(work, images):
+    return {name: cost.flops for name, cost in stage_costs(work, images, CPU).items()}
+
+
 def check(candidate, workload=WORKLOAD):
     """Labels of `infer` and of the stages, which must be the same, several classes among them."""
     work, images = candidate.work(workload), frames()
@@ -65,6 +69,11 @@ def test_segmenters_and_the_ladder(recipe_path, arm):
     candidate = segmenter(recipe)
     images, labels, work = check(candidate)
     assert [stage.name for stage in work.stages] == ["preprocess", "backbone", "head", "readout"]
+    with candidate.context():
+        counted = count_flops(work, images)
+    assert counted["head"] > 0
+    assert counted["preprocess"] == 0
+    assert sum(stage.parameters for stage in work.stages) == candidate.parameters
     predictor = Predictor(candidate.model, CLASSES, Protocol(short_side=64), "cpu")
     assert (predictor.predict(images[1]).labels == labels[1]).mean() > 0.999
     assert len(np.unique(labels)) > 1

@@ -68,21 +68,27 @@ def test_benchmark(recipe_path, exported, tmp_path, capsys):
     assert rounds["end_to_end"] == pytest.approx(rounds["decode"] + rounds["infer"] + rounds["draw"], abs=1e-3)
     stages = recipe["stages"]
     assert list(stages) == ["preprocess", "backbone", "head", "readout"]
-    total = sum(np.array(entry["rounds_ms"]) for entry in stages.values()) + rounds["decode"] + rounds["draw"]
+    total = sum(np.array(entry["times"]["rounds_ms"]) for entry in stages.values()) + rounds["decode"] + rounds["draw"]
     assert rounds["stage_sum"] == pytest.approx(total, abs=1e-3)
     ratio = np.median(rounds["infer"] / np.array(bare["times"]["infer"]["rounds_ms"]))
-    assert recipe["ratios_to_bare"]["infer"]["median"] == pytest.approx(ratio, rel=1e-2)
+    assert recipe["ratios"]["infer"]["median"] == pytest.approx(ratio, rel=1e-2)
 
-    assert recipe["flops"]["total"] == sum(value for name, value in recipe["flops"].items() if name != "total")
-    assert recipe["flops"]["total"] == pt2["flops"]["total"], "the exported graph computes the same"
-    assert recipe["ratios_to_bare"]["flops"] == pytest.approx(recipe["flops"]["total"] / bare["flops"]["total"])
+    assert recipe["flops"] == sum(stage["flops"] for stage in stages.values())
+    assert recipe["flops"] == pt2["flops"], "the exported graph computes the same"
+    assert recipe["ratios"]["flops"] == pytest.approx(recipe["flops"] / bare["flops"])
     speed = product["flops"] / (np.array(product["times"]["rounds_ms"]) / 1000)
-    share = rounds["infer"] / 1000 * speed / recipe["flops"]["total"]
+    share = rounds["infer"] / 1000 * speed / recipe["flops"]
     assert recipe["times_flop_limit"]["median"] == pytest.approx(np.median(share), rel=0.05)
     assert recipe["memory_bytes"] == recipe["weight_bytes"] + recipe["peak_bytes"]
     assert recipe["peak_bytes"] > bare["peak_bytes"] > 0
     assert recipe["parameters"] > bare["parameters"]
-    assert pt2["stages"] == {}
+    assert list(pt2["stages"]) == ["network"]
+    assert "times" not in pt2["stages"]["network"], "infer is the same"
+    backbone = np.array(stages["backbone"]["times"]["rounds_ms"]) / np.array(bare["times"]["infer"]["rounds_ms"])
+    assert stages["backbone"]["ratio_of_times"]["median"] == pytest.approx(np.median(backbone), rel=1e-2)
+    assert stages["readout"]["times_flop_limit"] is not None, "classes and masks meet in a matrix product"
+    assert stages["preprocess"]["times_flop_limit"] is None
+    assert stages["backbone"]["parameters"] + stages["head"]["parameters"] == recipe["parameters"]
     assert "end_to_end" in pt2["times"]
     assert "end_to_end" not in bare["times"], "it gives no labels"
 
@@ -104,8 +110,9 @@ def test_one_candidate_without_a_bare_one(exported, capsys):
     """An exported file alone is its own reference, and nothing needs a table of stages."""
     assert main(["benchmark", str(exported), "--size", "32", "64", "--rounds", "1", "--warmup", "0"]) == 0
     printed = capsys.readouterr().out
-    assert "× model.pt2" in " ".join(printed.split())
-    assert "stages, p50" not in printed
+    assert "× first" in printed
+    assert "own ratios to model.pt2" in " ".join(printed.split())
+    assert "parts, p50" not in printed
 
 
 def test_python_twin_and_labels_at_the_frames_size(recipe_path):
@@ -127,7 +134,7 @@ def test_python_twin_and_labels_at_the_frames_size(recipe_path):
     assert result["bare"].limit_name == "64×64 matrix product in bfloat16 on cpu"
     first = result["recipe.yaml"]
     assert not first.stages
-    assert first.flops["head"] > 0, "counted though not timed"
+    assert first.costs["head"].flops > 0, "counted though not timed"
 
 
 def test_busy_machines_and_wide_spreads_are_told(recipe_path, monkeypatch):

@@ -1,25 +1,36 @@
-"""Floating-point operations: how many a stage needs, and how many the machine does at best."""
+"""Floating-point operations: how many a computation needs, and how many the machine does at best."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from queryseg.benchmarking.candidate import Frames, Work
 from queryseg.benchmarking.rounds import timed
 
 
-def count_flops(work: Work, frames: Frames) -> Mapping[str, int]:
-    """Stage → FLOPs of its matrix products, convolutions and attention, 2 per multiply–add."""
-    counted: dict[str, int] = {}
-    state: object = frames
-    for stage in work.stages:
-        with FlopCounterMode(display=False) as counter:
-            state = stage.run(state)
-        counted[stage.name] = counter.get_total_flops()
-    return counted
+class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """`total` FLOPs of all operations since it began, by torch's own formulas, without gradients only.
+
+    torch's FlopCounterMode attributes them to modules as well, for which it hooks into the graph of gradients; that
+    fails on views of parameters (queries repeated for a batch) where there is no such graph.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 SIDE_ON_CPU, SIDE_ELSEWHERE = 2048, 8192

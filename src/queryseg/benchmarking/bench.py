@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from queryseg.benchmarking.arithmetic import MatrixProduct, count_flops
+from queryseg.benchmarking.arithmetic import MatrixProduct
 from queryseg.benchmarking.benchmark_result import BenchmarkResult, Settings
 from queryseg.benchmarking.candidate import HALF, Candidate, Frames, Work
 from queryseg.benchmarking.live_memory import peak_bytes
 from queryseg.benchmarking.machine import hardware, load_average, versions
 from queryseg.benchmarking.measurement import Facts, Measurement, Sweep
 from queryseg.benchmarking.rounds import Task, take_turns, timed
+from queryseg.benchmarking.stage_cost import StageCost, stage_costs
 from queryseg.benchmarking.workload import Workload, shown, write_picture
 from queryseg.data.drawing import overlay
 from queryseg.data.image_file import read_image
@@ -80,7 +81,7 @@ class Bench:
         self.tasks: dict[Key, Task] = {}
         self.products: dict[str, MatrixProduct] = {}
         self.limits: dict[str, str] = {}
-        self.counts: dict[str, tuple[Mapping[str, int] | None, int | None]] = {}
+        self.counts: dict[str, tuple[Mapping[str, StageCost] | None, int | None]] = {}
         sizes, batches = (sorted({own, *more}) if more else [] for own, more in (
             (workload.size, settings.sizes), (workload.batch, settings.batches)
         ))  # fmt: skip
@@ -132,20 +133,22 @@ class Bench:
             write_picture(path, workload.frame_size)
         return [path] * workload.batch
 
-    def _count(self, candidate: Candidate, work: Work, frames: Frames) -> tuple[Mapping[str, int] | None, int | None]:
-        """FLOPs and peak memory; of compiled candidates memory is that of the stages, as the graph's is not visible on
-        a CPU."""
+    def _count(
+        self, candidate: Candidate, work: Work, frames: Frames
+    ) -> tuple[Mapping[str, StageCost] | None, int | None]:
+        """Costs of the stages and peak memory of `infer`; of compiled candidates on a CPU that of the stages, because
+        what a compiled graph allocates cannot be seen there."""
         if not candidate.visible:
             return None, None
-        flops = count_flops(work, frames)
+        costs = stage_costs(work, frames, candidate.device)
         run = work.run_stages if candidate.compiled and candidate.device.type == "cpu" else work.infer
-        return flops, peak_bytes(lambda: run(frames), candidate.device)
+        return costs, peak_bytes(lambda: run(frames), candidate.device)
 
     def measurement(self, candidate: Candidate, seconds: Mapping[Key, Mapping[str, list[float]]]) -> Measurement:
         name = candidate.name
         limit = self.limits[name]
         main = seconds[name, "main"]
-        flops, peak = self.counts[name]
+        costs, peak = self.counts[name]
         facts = Facts(
             name,
             candidate.description,
@@ -165,7 +168,7 @@ class Bench:
             main.get("decode"),
             main.get("draw"),
             seconds.get((name, "stages"), {}),
-            flops,
+            costs,
             peak,
         )
 

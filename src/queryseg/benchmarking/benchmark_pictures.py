@@ -125,8 +125,9 @@ def _ratios(result: BenchmarkResult) -> Image.Image:
 
 
 def _scaling(sweep: Sweep) -> Image.Image:
-    height, left, right, top, bottom = 420, 70, _WIDTH - 330, 24, 420 - 46
     shown = {name: points for name, points in sweep.seconds.items() if points}
+    height = max(420, 40 * len(shown) + 30)
+    left, right, top, bottom = 70, _WIDTH - 330, 24, height - 46
     quartiles = {
         name: {index: Interval.of([1000 * s for s in seconds]) for index, seconds in points.items()}
         for name, points in shown.items()

@@ -9,10 +9,13 @@ from pathlib import Path
 from queryseg.benchmarking.benchmark_pictures import Plot, plots
 from queryseg.benchmarking.benchmark_result import BenchmarkResult
 from queryseg.benchmarking.benchmark_table import (
+    DETAIL_NOTE,
     STAGE_NOTE,
     SWEEP_NOTE,
     cost_note,
     cost_rows,
+    detail_rows,
+    included,
     limit_text,
     machine_line,
     milliseconds,
@@ -40,19 +43,18 @@ def write_report(result: BenchmarkResult, folder: str | Path) -> None:
             raise InputError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None
     stages = stage_rows(result)
     parts = [
-        "".join(f'<p class="tag unseen">{escape(warning)}</p>' for warning in result.warnings),
+        section("Take these figures with care", "".join(_warning(text) for text in result.warnings)),
         figure_boxes(_boxes(result)),
         section("Time in ms", _table(time_rows(result), time_note(result))),
         *(_section(plot) for plot in drawn[:2]),
-        section("Stages, p50 in ms", _table(stages, STAGE_NOTE) if len(stages) > 1 else ""),
+        section("Parts, p50 in ms", _table(stages, STAGE_NOTE) if len(stages) > 1 else ""),
+        section("Parts in full, times in ms", _table(detail_rows(result), DETAIL_NOTE) if len(stages) > 1 else ""),
         section("Cost", _table(cost_rows(result), cost_note(result))),
         *(
             section(plot.title, _figure(plot) + _table(sweep_rows(result, sweep.quantity), SWEEP_NOTE))
             for plot, sweep in zip(drawn[2:], result.sweeps, strict=True)
         ),
-        section(
-            "What infer includes", definitions({one.facts.name: one.facts.includes for one in result.measurements})
-        ),
+        section("What infer includes", definitions(included(result))),
         section("Candidates", definitions({one.facts.name: one.facts.description for one in result.measurements})),
         section("Machine and protocol", definitions(_protocol(result))),
     ]
@@ -85,6 +87,10 @@ def _protocol(result: BenchmarkResult) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),
         "notes": " ".join(result.notes),
     }
+
+
+def _warning(text: str) -> str:
+    return f'<p style="color: var(--wrong); font-weight: 600; margin: 4px 0">{escape(text)}</p>'
 
 
 def _section(plot: Plot) -> str:

@@ -100,6 +100,7 @@ class BenchmarkResult:
             "warmup": self.warmup,
             "flops_are": "matrix products, convolutions and attention; 2 per multiply-add",
             "memory_is": "weights and the peak of what one inference allocates",
+            "reference": self.reference,
             "ratios_are": f"medians over rounds of the round's own ratio to infer of {self.reference}",
             "infer_is": "host to host: uint8 image to uint8 labels at the frame's size, as `includes` says",
             "end_to_end_is": "decode + infer + draw; files are read from the system's cache, nothing is written",

@@ -15,6 +15,14 @@ from queryseg.benchmarking.measurement import STAGES, Measurement, share
 from queryseg.benchmarking.timing_statistics import Durations, Interval, paired_ratio
 
 NONE = "–"
+_NARROW = {
+    "preprocess": "pre-\nprocess",
+    "parameters": "para-\nmeters",
+    "infer p50": "infer\np50",
+    "end to end": "end\nto end",
+    "time × limit": "time\n× limit",
+}
+"""Heads that would make a column of the terminal wider than its figures."""
 PARTS = ("decode", *STAGES, "draw")
 
 Rows = list[list[str]]
@@ -24,16 +32,17 @@ Rows = list[list[str]]
 def terminal(result: BenchmarkResult) -> Group:
     """All tables, what each figure includes, and warnings last, where they are seen."""
     parts: list[RenderableType] = [
-        Text(f"{result.workload}; {machine_line(result)}"),
+        Text(f"{result.workload}; {machine_line(result)}; {precision_line(result)}"),
         _table("time in ms", time_rows(result), time_note(result)),
-        _table("cost", cost_rows(result), cost_note(result)),
+        _table("cost", [row[:1] + row[2:] for row in cost_rows(result)], cost_note(result)),
     ]
     if any(one.stages for one in result.measurements):
-        parts.append(_table("stages, p50 in ms", stage_rows(result), STAGE_NOTE))
+        parts.append(_table("parts, p50 in ms", stage_rows(result), STAGE_NOTE))
+        parts.append(_table("parts in full, times in ms", detail_rows(result), DETAIL_NOTE))
     for sweep in result.sweeps:
         parts.append(_table(f"infer over {sweep.quantity}, p50 in ms", sweep_rows(result, sweep.quantity), SWEEP_NOTE))
     parts.append(Text("What infer includes", style="bold"))
-    parts += [Text(f"  {one.facts.name}: {one.facts.includes}") for one in result.measurements]
+    parts += [Text(f"  {names}: {includes}") for names, includes in included(result).items()]
     parts += [Text(note) for note in result.notes]
     parts += [Text(f"WARNING: {warning}", style="bold red") for warning in result.warnings]
     return Group(*parts)
@@ -43,7 +52,7 @@ def terminal(result: BenchmarkResult) -> Group:
 
 
 def time_rows(result: BenchmarkResult) -> Rows:
-    head = ["candidate", "infer p50", "p95", "p99", "spread", f"× {result.reference}", "end to end", "images/s"]
+    head = ["candidate", "infer p50", "p95", "p99", "spread", f"× {short(result)}", "end to end"]
     reference = result[result.reference]
     rows = [head]
     for one in result.measurements:
@@ -56,14 +65,13 @@ def time_rows(result: BenchmarkResult) -> Rows:
                 f"{infer.spread:.0%}{' !' if infer.spread > LARGE_SPREAD else ''}",
                 interval(paired_ratio(one.infer, reference.infer)),
                 NONE if ends is None else milliseconds(Durations.of(ends).p50),
-                f"{result.workload.batch / infer.p50:.1f}",
             ]
         )
     return rows
 
 
 def cost_rows(result: BenchmarkResult) -> Rows:
-    name, reference = result.reference, result[result.reference]
+    name, reference = short(result), result[result.reference]
     head = [
         "candidate", "precision", "parameters", "memory", f"× {name}", "FLOPs", f"× {name}", "time × limit",
     ]  # fmt: skip
@@ -73,7 +81,7 @@ def cost_rows(result: BenchmarkResult) -> Rows:
         rows.append(
             [
                 facts.name,
-                f"{facts.precision}{', compiled' if facts.compiled else ''}",
+                precision_of(one),
                 NONE if facts.parameters is None else f"{facts.parameters / 1e6:.2f} M",
                 NONE if one.memory_bytes is None else megabytes(one.memory_bytes),
                 ratio(share(one.memory_bytes, reference.memory_bytes)),
@@ -82,7 +90,8 @@ def cost_rows(result: BenchmarkResult) -> Rows:
                 NONE if limit is None else interval(limit),
             ]
         )
-    return rows
+    known = [i for i in range(len(rows[0])) if i < 2 or any(row[i] != NONE for row in rows[1:])]
+    return [[row[i] for i in known] for row in rows]
 
 
 def stage_rows(result: BenchmarkResult) -> Rows:
@@ -104,6 +113,35 @@ def stage_rows(result: BenchmarkResult) -> Rows:
     return rows
 
 
+def detail_rows(result: BenchmarkResult) -> Rows:
+    """A row per candidate and part."""
+    name, reference = short(result), result[result.reference].infer
+    head = ["candidate", "part", "p50", "p95", "p99", "spread", f"× {name}", "parameters", "memory", "FLOPs", "× limit"]
+    rows = [head]
+    for one in result.measurements:
+        given = {"decode": one.decode, **one.stages, "draw": one.draw}
+        for part in PARTS:
+            seconds = given.get(part)
+            if not one.stages or seconds is None:
+                continue
+            times, cost = Durations.of(seconds), None if one.costs is None else one.costs.get(part)
+            limit = one.stage_times_limit(part) if part in one.stages else None
+            rows.append(
+                [
+                    one.facts.name,
+                    part,
+                    *(milliseconds(value) for value in (times.p50, times.p95, times.p99)),
+                    f"{times.spread:.0%}",
+                    three_digits(paired_ratio(seconds, reference).median),
+                    NONE if cost is None else f"{cost.parameters / 1e6:.2f} M",
+                    NONE if cost is None else megabytes(cost.peak_bytes),
+                    NONE if cost is None else flops_text(cost.flops),
+                    NONE if limit is None else three_digits(limit.median),
+                ]
+            )
+    return rows
+
+
 def part_seconds(one: Measurement) -> dict[str, float]:
     """Part → its p50, in order of the way; stages only where they were timed."""
     given = {"decode": one.decode, **one.stages, "draw": one.draw}
@@ -120,6 +158,14 @@ def sweep_rows(result: BenchmarkResult, quantity: str) -> Rows:
     return rows
 
 
+def included(result: BenchmarkResult) -> dict[str, str]:
+    """Names of candidates → what `infer` includes, the same words once."""
+    names: dict[str, list[str]] = {}
+    for one in result.measurements:
+        names.setdefault(one.facts.includes, []).append(one.facts.name)
+    return {", ".join(together): includes for includes, together in names.items()}
+
+
 # ───────────────────────────── words ─────────────────────────────
 
 
@@ -127,14 +173,23 @@ STAGE_NOTE = (
     "Between stages the device is waited for, so their sum may exceed the end-to-end time, which runs infer in one "
     "call. decode reads a JPEG from the system's cache; draw paints the overlay; no picture is written."
 )
+DETAIL_NOTE = (
+    "memory: what the part allocates at once, on top of the weights and of what the part before handed over; ratios "
+    "are medians over rounds. Parts without FLOPs have no limit, and cost time all the same."
+)
 SWEEP_NOTE = "exponent e: time ∝ quantity^e, least squares on logarithms, median over rounds [quartiles]."
+
+
+def short(result: BenchmarkResult) -> str:
+    """What ratios refer to, as heads of columns say it."""
+    return "bare" if result.reference == "bare" else "first"
 
 
 def time_note(result: BenchmarkResult) -> str:
     return (
         f"Medians of {result.settings.rounds} rounds in turns, after {result.warmup} of warm-up. spread: interquartile "
-        f"range over median. × {result.reference}: median of the rounds' own ratios [quartiles]. infer: host to host, "
-        "preprocess to readout; end to end: decode + infer + draw."
+        f"range over median. × {short(result)}: median of the rounds' own ratios to {result.reference} [quartiles]. "
+        "infer: host to host, preprocess to readout; end to end: decode + infer + draw."
     )
 
 
@@ -158,17 +213,35 @@ def machine_line(result: BenchmarkResult) -> str:
     return f"{facts.get('gpu') or facts['cpu']}, {facts['threads']} threads of {facts['cores']} cores, {versions}"
 
 
+def precision_line(result: BenchmarkResult) -> str:
+    """One word where all candidates share it."""
+    names: dict[str, list[str]] = {}
+    for one in result.measurements:
+        names.setdefault(precision_of(one), []).append(one.facts.name)
+    if len(names) == 1:
+        return next(iter(names))
+    return ", ".join(f"{precision} ({', '.join(together)})" for precision, together in names.items())
+
+
+def precision_of(one: Measurement) -> str:
+    return f"{one.facts.precision}{', compiled' if one.facts.compiled else ''}"
+
+
 def milliseconds(seconds: float) -> str:
-    """Three significant digits."""
-    value = 1000 * seconds
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+    """Without the unit."""
+    return three_digits(1000 * seconds)
+
+
+def three_digits(value: float) -> str:
+    """1.234 → "1.23", 12.34 → "12.3", 1234 → "1,234"."""
+    size = abs(value)
+    return f"{value:,.{2 if size < 10 else 1 if size < 100 else 0}f}"
 
 
 def flops_text(flops: int) -> str:
     """Three significant digits: "90.2 G", "1.45 T"."""
     unit, scale = next((pair for pair in (("T", 1e12), ("G", 1e9)) if flops >= pair[1]), ("M", 1e6))
-    value = flops / scale
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+    return f"{three_digits(flops / scale)} {unit}"
 
 
 def megabytes(count: int) -> str:
@@ -176,18 +249,27 @@ def megabytes(count: int) -> str:
 
 
 def interval(found: Interval) -> str:
-    return f"{found.median:.2f} [{found.low:.2f}–{found.high:.2f}]"
+    """Median and quartiles."""
+    return f"{three_digits(found.median)} [{three_digits(found.low)}, {three_digits(found.high)}]"
 
 
 def ratio(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}"
+    return NONE if value is None else three_digits(value)
 
 
 def _table(title: str, rows: Sequence[Sequence[str]], caption: str) -> Table:
-    table = Table(title=title, caption=escape(caption), title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    for number, name in enumerate(rows[0]):
-        whole = any("[" in row[number] for row in rows[1:])  # an interval is read at a glance or not at all
-        table.add_column(escape(name), justify="right" if number else "left", overflow="fold", no_wrap=whole)
+    table = Table(
+        title=title,
+        caption=escape(caption),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1 if len(rows[0]) < 9 else 0, 0, 0),
+    )
+    table.add_column(escape(rows[0][0]), overflow="fold", min_width=12)
+    for name in rows[0][1:]:  # a figure is read at a glance or not at all
+        table.add_column(_NARROW.get(name, escape(name)), justify="right", no_wrap=True)
     for row in rows[1:]:
         table.add_row(*_escaped(row))
     return table

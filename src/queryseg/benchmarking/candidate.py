@@ -27,15 +27,18 @@ Frames = Sequence[Tensor]
 Labels = npt.NDArray[np.uint8]
 """(B, H, W)"""
 
+_MOST_GRAPHS = 128
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the way; `run` takes what the stage before gave, the first one takes Frames."""
+    """One part of the way; `run` takes what the stage before gave, the first one takes Frames. parameters: of the
+    modules that run in it."""
 
     name: str
     run: Callable[[Any], Any]
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,13 +118,20 @@ class TorchCandidate(Candidate):
             yield
 
     def maybe_compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function, dynamic=False) if self.compiled else function
+        if not self.compiled:
+            return function
+        # candidates and sizes share code, and past its limit torch would run what comes next uncompiled, in silence
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+        return torch.compile(function, dynamic=False)
+
+
+def num_parameters(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def weights_of(module: nn.Module) -> tuple[int, int]:
     """Number of parameters; bytes of parameters and buffers."""
-    parameters = list(module.parameters())
-    return sum(p.numel() for p in parameters), sum(t.nbytes for t in (*parameters, *module.buffers()))
+    return num_parameters(module), sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
 
 
 def show_frames(frames: Frames, workload: Workload, device: torch.device) -> Tensor:

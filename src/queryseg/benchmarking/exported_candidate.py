@@ -42,4 +42,4 @@ class ExportedCandidate(Candidate):
             images = show_frames(frames, workload, self.device)
             return on_host(self.engine(images, workload.frame_size))
 
-        return Work(infer, (Stage("network", infer),))
+        return Work(infer, (Stage("network", infer, self.parameters or 0),))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from queryseg.benchmarking.candidate import Frames, Labels, Stage, TorchCandidate, Work, on_host
+from queryseg.benchmarking.candidate import Frames, Labels, Stage, TorchCandidate, Work, num_parameters, on_host
 from queryseg.benchmarking.workload import Workload, shown
 from queryseg.data.class_table import ClassTable
 from queryseg.data.spelling import did_you_mean
@@ -177,7 +177,11 @@ class HuggingFaceCandidate(TorchCandidate):
         def infer(frames: Frames) -> Labels:
             return readout(network(**preprocess(frames)))
 
-        middle = self._trunk_and_head() if self.family.trunk else (Stage("network", lambda x: self.module(**x)),)
+        middle = (
+            self._trunk_and_head()
+            if self.family.trunk
+            else (Stage("network", lambda inputs: self.module(**inputs), num_parameters(self.module)),)
+        )
         return Work(infer, (Stage("preprocess", preprocess), *middle, Stage("readout", readout)))
 
     def _trunk_and_head(self) -> tuple[Stage, Stage]:
@@ -197,7 +201,8 @@ class HuggingFaceCandidate(TorchCandidate):
             finally:
                 setattr(owner, last, trunk)
 
-        return Stage("backbone", backbone), Stage("head", head)
+        before = num_parameters(trunk)
+        return Stage("backbone", backbone, before), Stage("head", head, num_parameters(self.module) - before)
 
 
 class _Kept(nn.Module):

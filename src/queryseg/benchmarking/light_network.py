@@ -13,7 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from queryseg.backbones.timm_models import build_feature_network
-from queryseg.benchmarking.candidate import Frames, Labels, Stage, TorchCandidate, Work, on_host, show_frames
+from queryseg.benchmarking.candidate import (
+    Frames,
+    Labels,
+    Stage,
+    TorchCandidate,
+    Work,
+    num_parameters,
+    on_host,
+    show_frames,
+)
 from queryseg.benchmarking.workload import Workload
 from queryseg.data.class_table import ClassTable
 from queryseg.recipe import Precision
@@ -82,8 +91,8 @@ class LightNetwork(TorchCandidate):
 
         stages = (
             Stage("preprocess", normalised),
-            Stage("backbone", trunk),
-            Stage("head", head),
+            Stage("backbone", trunk, num_parameters(trunk)),
+            Stage("head", head, num_parameters(head)),
             Stage("readout", lambda logits: on_host(labels(logits))),
         )
         return Work(infer, stages)

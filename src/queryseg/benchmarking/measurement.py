@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from queryseg.benchmarking.stage_cost import StageCost
 from queryseg.benchmarking.timing_statistics import Durations, Interval, paired_ratio, scaling_exponent
 
 STAGES = ("preprocess", "backbone", "head", "network", "readout")
@@ -33,7 +34,7 @@ class Measurement:
     infer          host to host, preprocess … readout in one call (the bare backbone: its forward alone)
     decode, draw   of the same rounds; None: it gives no labels
     stages         stage → times; {}: not timed apart
-    flops          stage → FLOPs of one inference; None: torch does not see them
+    costs          stage → FLOPs, memory, parameters; None: torch does not see them
     peak_bytes     allocated by one inference on top of the weights; None likewise
     limit_name     the matrix product in its precision
     limit          times of that product
@@ -48,12 +49,12 @@ class Measurement:
     decode: Sequence[float] | None = None
     draw: Sequence[float] | None = None
     stages: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    flops: Mapping[str, int] | None = None
+    costs: Mapping[str, StageCost] | None = None
     peak_bytes: int | None = None
 
     @property
     def total_flops(self) -> int | None:
-        return None if self.flops is None else sum(self.flops.values())
+        return None if self.costs is None else sum(cost.flops for cost in self.costs.values())
 
     @property
     def memory_bytes(self) -> int | None:
@@ -77,10 +78,16 @@ class Measurement:
     @property
     def times_limit(self) -> Interval | None:
         """Time of `infer` over the time that its FLOPs would take in the matrix product of the same round."""
-        if not self.total_flops:
+        return self._times_limit(self.infer, self.total_flops)
+
+    def stage_times_limit(self, stage: str) -> Interval | None:
+        """The same of one timed stage; None where it has no FLOPs."""
+        return self._times_limit(self.stages[stage], None if self.costs is None else self.costs[stage].flops)
+
+    def _times_limit(self, seconds: Sequence[float], flops: int | None) -> Interval | None:
+        if not flops:
             return None
-        scale = self.limit_flops / self.total_flops
-        return paired_ratio([scale * seconds for seconds in self.infer], self.limit)
+        return paired_ratio([self.limit_flops / flops * value for value in seconds], self.limit)
 
     @property
     def limit_speed(self) -> float:
@@ -105,13 +112,14 @@ class Measurement:
             **{name: getattr(facts, name) for name in facts.__dataclass_fields__},
             "times": times,
             "images_per_second": batch / infer.p50,
-            "stages": {name: _times(seconds) for name, seconds in self.stages.items()},
-            "flops": None if self.flops is None else {**self.flops, "total": self.total_flops},
+            "stages": {name: self._stage_json(name, reference) for name in self.costs or {}},
+            "flops": self.total_flops,
             "flop_limit": self.limit_name,
             "peak_bytes": self.peak_bytes,
             "memory_bytes": self.memory_bytes,
             "times_flop_limit": None if limit is None else limit.to_json(),
-            f"ratios_to_{reference.facts.name}": {
+            "ratios": {
+                "to": reference.facts.name,
                 "infer": paired_ratio(self.infer, reference.infer).to_json(),
                 "end_to_end": None if ends is None else paired_ratio(ends, reference.infer).to_json(),
                 "parameters": share(facts.parameters, reference.facts.parameters),
@@ -119,6 +127,16 @@ class Measurement:
                 "memory": share(self.memory_bytes, reference.memory_bytes),
             },
         }
+
+    def _stage_json(self, stage: str, reference: Measurement) -> dict[str, Any]:
+        assert self.costs is not None
+        found: dict[str, Any] = asdict(self.costs[stage])
+        if stage in self.stages:
+            seconds, limit = self.stages[stage], self.stage_times_limit(stage)
+            found["times"] = _times(seconds)
+            found["ratio_of_times"] = paired_ratio(seconds, reference.infer).to_json()
+            found["times_flop_limit"] = None if limit is None else limit.to_json()
+        return found
 
 
 @dataclass(frozen=True)

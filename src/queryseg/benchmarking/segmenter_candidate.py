@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from queryseg.backbones.convolutional_stem import ConvolutionalStem
 from queryseg.backbones.timm_models import build_feature_network, build_model, family_of
-from queryseg.benchmarking.candidate import Frames, Labels, Stage, TorchCandidate, Work, on_host, show_frames
+from queryseg.benchmarking.candidate import (
+    Frames,
+    Labels,
+    Stage,
+    TorchCandidate,
+    Work,
+    num_parameters,
+    on_host,
+    show_frames,
+)
 from queryseg.benchmarking.workload import Workload
 from queryseg.data.class_table import ClassTable
 from queryseg.errors import InputError
@@ -57,13 +66,14 @@ class SegmenterCandidate(TorchCandidate):
         # what the masks cover in pixels of the frame, as in Engine
         covered = (round(canvas[0] * frame[0] / size[0]), round(canvas[1] * frame[1] / size[1]))
         engine = self.maybe_compiled(self.engine)
+        backbone = model.backbone
+        stop = backbone.dims.depth - model.decoder.late_blocks
+        before = num_parameters(*backbone.sections()[: stop + 1])
 
         def infer(frames: Frames) -> Labels:
             return on_host(engine(show_frames(frames, workload, self.device), frame))
 
         def trunk(images: Tensor) -> tuple[Tensor, Trunk]:
-            backbone = model.backbone
-            stop = backbone.dims.depth - model.decoder.late_blocks
             return images, backbone.advance(backbone.begin(images), stop)
 
         def head(state: tuple[Tensor, Trunk]) -> Prediction:
@@ -72,8 +82,8 @@ class SegmenterCandidate(TorchCandidate):
 
         stages = (
             Stage("preprocess", lambda frames: model.normalise(show_frames(frames, workload, self.device))),
-            Stage("backbone", trunk),
-            Stage("head", head),
+            Stage("backbone", trunk, before),
+            Stage("head", head, num_parameters(model) - before),
             Stage("readout", lambda final: on_host(model.readout.labels(final, covered, frame))),
         )
         return Work(infer, stages)
@@ -101,7 +111,9 @@ class BareBackbone(TorchCandidate):
         forward = getattr(network, "forward_features", network)
         image = torch.randn(workload.batch, 3, *canvas, device=self.device)
         infer = self.maybe_compiled(forward)
-        return Work(lambda frames: infer(image), (Stage("backbone", lambda frames: forward(image)),))
+        return Work(
+            lambda frames: infer(image), (Stage("backbone", lambda frames: forward(image), num_parameters(network)),)
+        )
 
     def _network(self, canvas: Size) -> nn.Module:
         """Networks of several sizes share their weights; only the position tables are their own."""
