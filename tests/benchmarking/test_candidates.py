@@ -18,7 +18,7 @@ from queryseg.benchmarking import Workload
 from queryseg.benchmarking.hugging_face import FAMILIES, HuggingFaceCandidate
 from queryseg.benchmarking.ladder import ladder
 from queryseg.benchmarking.light_network import LightHead, LightNetwork
-from queryseg.benchmarking.segmenter_candidate import BareBackbone, SegmenterCandidate
+from queryseg.benchmarking.segmenter_candidate import BareBackbone, SegmenterCandidate, bare_network
 from queryseg.benchmarking.stage_cost import stage_costs
 from queryseg.data.class_table import class_table
 from queryseg.data.protocol import Protocol
@@ -135,6 +135,26 @@ def test_bare_backbone_of_a_pyramid(recipe_path):
     candidate.recipe = {"model": {"backbone": {"class_path": "elsewhere.Trunk", "init_args": {}}}}
     with pytest.raises(InputError, match=r"no bare backbone of elsewhere\.Trunk"):
         BareBackbone(candidate, (64, 96))
+
+
+FAMILY_OPTIONS = {
+    "RotaryViT": {"name": "eva02_tiny_patch14_224", "patch_size": 16, "options": {"depth": 1}},
+    "SamViT": {
+        "name": "samvit_base_patch16",
+        "options": {"embed_dim": 32, "depth": 2, "num_heads": 2, "global_attn_indexes": (1,), "window_size": 4},
+    },
+    "PlainViT": {"name": "vit_tiny_patch16_224", "stem": "convolution", "options": {"depth": 1}},
+}
+
+
+@pytest.mark.parametrize("family", FAMILY_OPTIONS)
+def test_bare_networks_of_all_families(family):
+    """A canvas that is neither square nor the recipe's size: 5×9 patches, and a class token where there is one."""
+    backbone = {"class_path": f"queryseg.backbones.{family}", "init_args": FAMILY_OPTIONS[family] | {"image_size": 64}}
+    network = bare_network({"model": {"backbone": backbone}}, (80, 144)).eval()
+    with torch.no_grad():
+        shape = tuple(network.forward_features(torch.randn(1, 3, 80, 144)).shape)
+    assert shape == ((1, 32, 5, 9) if family == "SamViT" else (1, 46, 192))
 
 
 TINY = {

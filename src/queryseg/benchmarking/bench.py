@@ -103,6 +103,7 @@ class Bench:
             self.counts[name] = self._count(candidate, work, frames)
         product = MatrixProduct(candidate.device, matrix_dtype(candidate), self.settings.matrix)
         if str(product) not in self.products:
+            product()
             self.products[str(product)] = product
             self.tasks["", str(product)] = product
         self.limits[name] = str(product)

@@ -10,6 +10,7 @@ from queryseg.benchmarking.benchmark_pictures import Plot, plots
 from queryseg.benchmarking.benchmark_result import BenchmarkResult
 from queryseg.benchmarking.benchmark_table import (
     DETAIL_NOTE,
+    INDENT,
     STAGE_NOTE,
     SWEEP_NOTE,
     cost_note,
@@ -116,4 +117,7 @@ def _tagged(rows: Sequence[Sequence[str]]) -> list[tuple[Sequence[str], str]]:
 
 
 def _cell(text: str, column: int, tag: str) -> str:
-    return f"<th>{escape(text)}</th>" if column == 0 else f'<{tag} class="number">{escape(text)}</{tag}>'
+    if column == 0:
+        style = ' style="font-weight: 400"' if text.startswith(INDENT) else ""
+        return f"<th{style}>{escape(text)}</th>"
+    return f'<{tag} class="number">{escape(text)}</{tag}>'

@@ -15,6 +15,7 @@ from queryseg.benchmarking.measurement import STAGES, Measurement, share
 from queryseg.benchmarking.timing_statistics import Durations, Interval, paired_ratio
 
 NONE = "–"
+INDENT = "\N{EM SPACE}"  # HTML keeps it
 _NARROW = {
     "preprocess": "pre-\nprocess",
     "parameters": "para-\nmeters",
@@ -114,32 +115,35 @@ def stage_rows(result: BenchmarkResult) -> Rows:
 
 
 def detail_rows(result: BenchmarkResult) -> Rows:
-    """A row per candidate and part."""
-    name, reference = short(result), result[result.reference].infer
-    head = ["candidate", "part", "p50", "p95", "p99", "spread", f"× {name}", "parameters", "memory", "FLOPs", "× limit"]
+    """A row per part, below a row with the candidate's name."""
+    head = [
+        "part", "p50", "p95", "p99", "spread", f"× {short(result)}", "parameters", "memory", "FLOPs", "× limit",
+    ]  # fmt: skip
     rows = [head]
     for one in result.measurements:
+        if not one.stages:
+            continue
+        rows.append([one.facts.name, *[""] * (len(head) - 1)])
         given = {"decode": one.decode, **one.stages, "draw": one.draw}
         for part in PARTS:
             seconds = given.get(part)
-            if not one.stages or seconds is None:
-                continue
-            times, cost = Durations.of(seconds), None if one.costs is None else one.costs.get(part)
-            limit = one.stage_times_limit(part) if part in one.stages else None
-            rows.append(
-                [
-                    one.facts.name,
-                    part,
-                    *(milliseconds(value) for value in (times.p50, times.p95, times.p99)),
-                    f"{times.spread:.0%}",
-                    three_digits(paired_ratio(seconds, reference).median),
-                    NONE if cost is None else f"{cost.parameters / 1e6:.2f} M",
-                    NONE if cost is None else megabytes(cost.peak_bytes),
-                    NONE if cost is None else flops_text(cost.flops),
-                    NONE if limit is None else three_digits(limit.median),
-                ]
-            )
+            if seconds is not None:
+                rows.append([INDENT + part, *_detail(one, part, seconds, result[result.reference].infer)])
     return rows
+
+
+def _detail(one: Measurement, part: str, seconds: Sequence[float], reference: Sequence[float]) -> list[str]:
+    times, cost = Durations.of(seconds), None if one.costs is None else one.costs.get(part)
+    limit = one.stage_times_limit(part) if part in one.stages else None
+    return [
+        *(milliseconds(value) for value in (times.p50, times.p95, times.p99)),
+        f"{times.spread:.0%}",
+        three_digits(paired_ratio(seconds, reference).median),
+        NONE if cost is None or not cost.parameters else f"{cost.parameters / 1e6:.2f} M",
+        NONE if cost is None else megabytes(cost.peak_bytes),
+        NONE if cost is None or not cost.flops else flops_text(cost.flops),
+        NONE if limit is None else three_digits(limit.median),
+    ]
 
 
 def part_seconds(one: Measurement) -> dict[str, float]:

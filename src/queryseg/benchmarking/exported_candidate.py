@@ -24,6 +24,8 @@ class ExportedCandidate(Candidate):
         self.description = f"{path.name}: {record.format}, {size}, {batch}"
         self.includes = "resize, the file's graph from uint8 image to uint8 labels, copy of labels to the host"
         self.visible = isinstance(runner, TorchRunner)
+        if not self.visible:
+            self.includes += "; threads are the runtime's own"
         if isinstance(runner, TorchRunner):
             self.parameters, self.weight_bytes = weights_of(runner.module)
         else:
