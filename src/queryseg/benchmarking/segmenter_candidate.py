@@ -138,17 +138,18 @@ def bare_network(recipe: Mapping[str, Any], canvas: Size) -> nn.Module:
     name, options = arguments["name"], dict(arguments.get("options") or {})
     family = family_of(name)
     if family == "PyramidBackbone":
-        network: nn.Module = build_feature_network(name, False, options)
-        return network
+        pyramid: nn.Module = build_feature_network(name, False, options)
+        return pyramid
     convolution = arguments.get("stem") == "convolution"
     if convolution:
         options["embed_layer"] = ConvolutionalStem
-    network = build_model(name, family, arguments.get("patch_size"), canvas, "pad", {"num_classes": 0, **options})
+    network: Any = build_model(name, family, arguments.get("patch_size"), canvas, "pad", {"num_classes": 0, **options})
     if convolution:  # it gives maps, which timm flattens only where it also resamples its position table
         network.patch_embed = nn.Sequential(network.patch_embed, nn.Flatten(1, 2))
     if family == "SamViT":
         network.neck = nn.Identity()  # its head in Segment Anything, not part of the trunk
-    return network
+    bare: nn.Module = network
+    return bare
 
 
 def backbone_name(of: SegmenterCandidate) -> str:
