@@ -119,6 +119,14 @@ def test_bare_backbone(recipe_path):
     assert tables[0] == tables[1]
 
 
+@pytest.mark.parametrize(("remainder", "patches"), [("pad", 5 * 7), ("cut", 4 * 6)])
+def test_bare_backbone_of_images_with_a_remainder(recipe_path, remainder, patches):
+    """70×100 pixels are 5×7 patches where the backbone pads and 4×6 where it cuts."""
+    recipe = read_recipe(recipe_path, [f"model.backbone.remainder={remainder}"])
+    bare = BareBackbone(segmenter(recipe), (70, 100))
+    assert bare.work(Workload((70, 100))).infer([]).shape == (1, 1 + patches, 32)
+
+
 def test_bare_backbone_of_a_pyramid(recipe_path):
     """ResNets are timm's features_only with four maps; a backbone of another package has no bare one."""
     recipe = read_recipe(recipe_path)

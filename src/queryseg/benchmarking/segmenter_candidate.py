@@ -97,7 +97,7 @@ class BareBackbone(TorchCandidate):
     def __init__(self, of: SegmenterCandidate, size: Size) -> None:
         self.of = of
         self._networks: dict[Size, nn.Module] = {}
-        network = self._network(of.model.canvas(*size))
+        network = self._network(self._canvas(size))
         super().__init__("bare", network, of.device, of.precision, of.compiled)
         self.classes = None
         self.description = f"bare backbone of {of.name}: {backbone_name(of)} in timm"
@@ -106,7 +106,7 @@ class BareBackbone(TorchCandidate):
         )
 
     def work(self, workload: Workload) -> Work:
-        canvas = self.of.model.canvas(*workload.size)
+        canvas = self._canvas(workload.size)
         network: Any = self._network(canvas).to(self.device).eval()
         forward = getattr(network, "forward_features", network)
         image = torch.randn(workload.batch, 3, *canvas, device=self.device)
@@ -114,6 +114,12 @@ class BareBackbone(TorchCandidate):
         return Work(
             lambda frames: infer(image), (Stage("backbone", lambda frames: forward(image), num_parameters(network)),)
         )
+
+    def _canvas(self, size: Size) -> Size:
+        """What the trunk sees; backbones that cut a remainder away do so after the canvas was made."""
+        height, width = self.of.model.canvas(*size)
+        patch = getattr(self.of.model.backbone, "patch", 1)
+        return height // patch * patch, width // patch * patch
 
     def _network(self, canvas: Size) -> nn.Module:
         """Networks of several sizes share their weights; only the position tables are their own."""
