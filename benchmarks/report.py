@@ -11,13 +11,7 @@ from typing import Any
 
 import torch
 
-
-def cpu_name() -> str:
-    """As the operating system calls it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+from queryseg.benchmarking.machine import cpu_name
 
 
 def write_report(path: Path | None, protocol: Mapping[str, Any], results: Mapping[str, Any], *packages: str) -> None:
