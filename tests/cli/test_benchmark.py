@@ -119,7 +119,7 @@ def test_python_twin_and_labels_at_the_frames_size(recipe_path):
     """`find_candidates` and `benchmark` without the command line: half precision, frames larger than what is shown, an
     override, no stages."""
     override = "--model.queries.num_queries=5"
-    options = Options((32, 64), "cpu", "bf16-mixed", overrides=(override,))
+    options = Options((32, 64), "cpu", "bf16", overrides=(override,))
     candidates = find_candidates([str(recipe_path), "ladder"], options)
     assert [one.name for one in candidates][1:] == [
         *(f"ladder: {arm}" for arm in ("Mask2Former", "− pixel decoder", "− multi-scale", "MLP head", "EoMT")),
@@ -210,6 +210,6 @@ def test_failure_of_a_model_is_one_sentence(recipe_path, monkeypatch):
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
 
-    monkeypatch.setattr(candidate.engine, "forward", fail)
+    monkeypatch.setattr(candidate.predictor.engine, "forward", fail)
     with pytest.raises(ValueError, match=r"recipe\.yaml fails at 32×64, batch 1 \(OutOfMemoryError"):
         benchmark([candidate], Workload((32, 64)), Settings(rounds=1))

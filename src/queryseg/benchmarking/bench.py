@@ -16,7 +16,7 @@ import torch
 
 from queryseg.benchmarking.arithmetic import MatrixProduct
 from queryseg.benchmarking.benchmark_result import BenchmarkResult, Settings
-from queryseg.benchmarking.candidate import HALF, Candidate, Frames, Work
+from queryseg.benchmarking.candidate import Candidate, Frames, Work
 from queryseg.benchmarking.live_memory import peak_bytes
 from queryseg.benchmarking.machine import hardware, load_average, versions
 from queryseg.benchmarking.measurement import Facts, Measurement, Sweep
@@ -28,6 +28,7 @@ from queryseg.data.image_file import read_image
 from queryseg.errors import InputError, reason_of
 from queryseg.evaluation.evaluator import Progress
 from queryseg.inference.engine import Size
+from queryseg.inference.precision import HALF
 
 
 def benchmark(
@@ -245,8 +246,7 @@ def _try(candidate: Candidate, work: Work, frames: Frames, workload: Workload) -
 
 def matrix_dtype(candidate: Candidate) -> torch.dtype:
     """In which a candidate's matrix products are computed."""
-    halves = {**HALF, "bf16": torch.bfloat16, "fp16": torch.float16}
-    return halves.get(candidate.precision, torch.float32)
+    return HALF.get(candidate.precision, torch.float32)
 
 
 def _area(size: Size) -> int:

@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.benchmarking.workload import Workload
 from queryseg.data.class_table import ClassTable
-from queryseg.recipe import Precision
+from queryseg.inference.precision import InferencePrecision, check_precision, half_precision, matrix_products
 
 Frames = Sequence[Tensor]
 """B decoded images, each (3, H, W) uint8 RGB on the host."""
@@ -28,7 +28,6 @@ Labels = npt.NDArray[np.uint8]
 """(B, H, W)"""
 
 _MOST_GRAPHS = 128
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -102,27 +101,31 @@ class TorchCandidate(Candidate):
         name: str,
         module: nn.Module,
         device: torch.device,
-        precision: Precision = "32-true",
+        precision: InferencePrecision = "fp32",
         compiled: bool = False,
     ) -> None:
+        check_precision(precision, device)
         self.name, self.device, self.compiled = name, device, compiled
         self.module = module.to(device).eval()
-        self.precision: Precision = precision
+        self.precision: InferencePrecision = precision
         self.parameters, self.weight_bytes = weights_of(module)
 
     @contextmanager
     def context(self) -> Iterator[None]:
-        """No gradients, and autocast as `Predictor` sets it."""
-        dtype = HALF.get(self.precision)
-        with torch.no_grad(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+        """No gradients, and the precision of all that is computed."""
+        with torch.no_grad(), matrix_products(self.precision), half_precision(self.precision, self.device):
             yield
 
     def maybe_compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not self.compiled:
             return function
-        # candidates and sizes share code, and past its limit torch would run what comes next uncompiled, in silence
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+        raise_recompile_limit()
         return torch.compile(function, dynamic=False)
+
+
+def raise_recompile_limit() -> None:
+    """Candidates and sizes share code, and past its limit torch runs what comes next uncompiled, in silence."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
 
 
 def num_parameters(*modules: nn.Module) -> int:

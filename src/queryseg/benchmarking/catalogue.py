@@ -19,9 +19,9 @@ from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.export.exported_engine import suffixes
 from queryseg.inference.engine import Size
+from queryseg.inference.precision import InferencePrecision
 from queryseg.inference.predictor import find_device
 from queryseg.inference.run_folder import read_model
-from queryseg.recipe import Precision
 from queryseg.recipe_file import build_untrained, read_recipe
 
 _RECIPES = (".yaml", ".yml")
@@ -42,7 +42,7 @@ class Options:
 
     size: Size
     device: str = "auto"
-    precision: Precision = "32-true"
+    precision: InferencePrecision = "fp32"
     compiled: bool = False
     allow: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()

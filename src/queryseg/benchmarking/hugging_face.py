@@ -19,7 +19,7 @@ from queryseg.data.class_table import ClassTable
 from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.inference.engine import Size
-from queryseg.recipe import Precision
+from queryseg.inference.precision import InferencePrecision
 
 Build = Callable[[Any, Any, Mapping[int, str], Size], nn.Module]
 """(transformers, one of the family's sizes, index → class name, shown size) → model"""
@@ -144,7 +144,7 @@ class HuggingFaceCandidate(TorchCandidate):
         shown_size: Size,
         classes: ClassTable,
         device: torch.device,
-        precision: Precision = "32-true",
+        precision: InferencePrecision = "fp32",
         compiled: bool = False,
     ) -> None:
         super().__init__(name, model, device, precision, compiled)
@@ -221,7 +221,7 @@ def build_hugging_face(
     size: Size,
     classes: ClassTable,
     device: torch.device,
-    precision: Precision = "32-true",
+    precision: InferencePrecision = "fp32",
     compiled: bool = False,
 ) -> HuggingFaceCandidate:
     """word: "eomt", "eomt_base", "mask2former_tiny", "segformer_b2" …; size: (h, w) shown to it.

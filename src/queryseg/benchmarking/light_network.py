@@ -25,7 +25,7 @@ from queryseg.benchmarking.candidate import (
 )
 from queryseg.benchmarking.workload import Workload
 from queryseg.data.class_table import ClassTable
-from queryseg.recipe import Precision
+from queryseg.inference.precision import InferencePrecision
 
 
 class LightHead(nn.Module):
@@ -55,7 +55,7 @@ class LightNetwork(TorchCandidate):
         architecture: str,
         classes: ClassTable,
         device: torch.device,
-        precision: Precision = "32-true",
+        precision: InferencePrecision = "fp32",
         compiled: bool = False,
     ) -> None:
         trunk: Any = build_feature_network(architecture, False, {})

@@ -5,8 +5,9 @@ Shape legend: B images, H×W pixels of a frame, h×w as shown to the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,16 @@ from queryseg.benchmarking.candidate import (
     Work,
     num_parameters,
     on_host,
+    raise_recompile_limit,
     show_frames,
 )
 from queryseg.benchmarking.workload import Workload
 from queryseg.data.class_table import ClassTable
+from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
-from queryseg.inference.engine import Engine, Size
-from queryseg.recipe import Precision
+from queryseg.inference.engine import CompiledEngine, Engine, Size, in_full_precision
+from queryseg.inference.precision import InferencePrecision, half_precision
+from queryseg.inference.predictor import Predictor
 from queryseg.segmenter import Segmenter
 from queryseg.types import Prediction, Trunk
 
@@ -45,13 +49,16 @@ class SegmenterCandidate(TorchCandidate):
         classes: ClassTable,
         recipe: Mapping[str, Any],
         device: torch.device,
-        precision: Precision = "32-true",
+        precision: InferencePrecision = "fp32",
         compiled: bool = False,
         description: str = "",
     ) -> None:
+        self.predictor = Predictor(model, classes, Protocol(), device, precision, compiled)
+        engine = self.predictor.engine
+        self.plain = engine.engine if isinstance(engine, CompiledEngine) else cast(Engine, engine)
+        self.model = model = self.plain.model
         super().__init__(name, model, device, precision, compiled)
-        self.model, self.classes, self.recipe = model, classes, recipe
-        self.engine = Engine(model)
+        self.classes, self.recipe = classes, recipe
         parts = " + ".join(type(part).__name__ for role, part in model.parts().items() if role != "heads")
         self.description = f"{description}: {parts}" if description else parts
         self.includes = "resize and copy to the device, normalise, network, readout, copy of uint8 labels to the host"
@@ -60,12 +67,17 @@ class SegmenterCandidate(TorchCandidate):
             depth = model.backbone.dims.depth
             self.includes += f"; backbone is {depth - late} of {depth} blocks, the rest runs with the queries in head"
 
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """As `Predictor` sets it; half precision ends before the readout."""
+        with self.predictor.arithmetic():
+            yield
+
     def work(self, workload: Workload) -> Work:
         model, size, frame = self.model, workload.size, workload.frame_size
-        canvas = model.canvas(*size)
-        # what the masks cover in pixels of the frame, as in Engine
-        covered = (round(canvas[0] * frame[0] / size[0]), round(canvas[1] * frame[1] / size[1]))
-        engine = self.maybe_compiled(self.engine)
+        covered = self.plain.covered(size, frame)
+        raise_recompile_limit()
+        engine = self.predictor.engine
         backbone = model.backbone
         stop = backbone.dims.depth - model.decoder.late_blocks
         before = num_parameters(*backbone.sections()[: stop + 1])
@@ -74,11 +86,13 @@ class SegmenterCandidate(TorchCandidate):
             return on_host(engine(show_frames(frames, workload, self.device), frame))
 
         def trunk(images: Tensor) -> tuple[Tensor, Trunk]:
-            return images, backbone.advance(backbone.begin(images), stop)
+            with half_precision(self.precision, self.device):
+                return images, backbone.advance(backbone.begin(images), stop)
 
         def head(state: tuple[Tensor, Trunk]) -> Prediction:
-            features = model.encode(*state)  # the trunk has run; levels, context and pixel decoder are left
-            return model.decode(features, model.make_queries(features)).final
+            with half_precision(self.precision, self.device):
+                features = model.encode(*state)  # the trunk has run; levels, context and pixel decoder are left
+                return in_full_precision(model.decode(features, model.make_queries(features)).final)
 
         stages = (
             Stage("preprocess", lambda frames: model.normalise(show_frames(frames, workload, self.device))),

@@ -17,7 +17,7 @@ from queryseg.benchmarking.benchmark_table import terminal
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.errors import UsageError
 from queryseg.inference.engine import Size
-from queryseg.recipe import Precision
+from queryseg.inference.precision import InferencePrecision
 
 TAKES_OVERRIDES = True
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stages", action=argparse.BooleanOptionalAction, default=True, help="time every stage, too")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default auto)")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch on the CPU")
-    parser.add_argument("--precision", choices=get_args(Precision), default="32-true", help="default 32-true")
+    parser.add_argument("--precision", choices=get_args(InferencePrecision), default="fp32", help="default fp32")
     parser.add_argument("--compile", action="store_true", help="torch.compile; stages are then not timed apart")
     parser.add_argument(
         "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"

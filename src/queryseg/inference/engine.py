@@ -84,13 +84,16 @@ class Engine(nn.Module):
 
     def read(self, images: Tensor, size: Size | None = None) -> Reading:
         """The reading, the canvas that its masks cover in pixels of `size` instead of shown pixels, and `size`."""
-        height, width = images.shape[-2:]
-        canvas = self.model.canvas(height, width)
+        shown = (images.shape[-2], images.shape[-1])
+        size = shown if size is None else size
         with half_precision(self.precision, self.device):
-            final = _in_full_precision(self.model(self.model.normalise(images)).final)
-        if size is None or size == (height, width):
-            return final, canvas, (height, width)
-        return final, (round(canvas[0] * size[0] / height), round(canvas[1] * size[1] / width)), size
+            final = in_full_precision(self.model(self.model.normalise(images)).final)
+        return final, self.covered(shown, size), size
+
+    def covered(self, shown: Size, size: Size) -> Size:
+        """What the masks of an image that is shown at one size cover, in pixels of labels of another."""
+        canvas = self.model.canvas(*shown)
+        return round(canvas[0] * size[0] / shown[0]), round(canvas[1] * size[1] / shown[1])
 
 
 class CompiledEngine:
@@ -135,7 +138,7 @@ def _compiled(function: Callable[[Tensor, Size | None], T], images: Tensor, size
         ) from error
 
 
-def _in_full_precision(reading: Prediction) -> Prediction:
+def in_full_precision(reading: Prediction) -> Prediction:
     """Scores in half precision would tie, and a tie falls to the class with the lower number."""
     masks, scores = reading.mask_logits, reading.class_scores
     if masks.dtype not in (torch.float16, torch.bfloat16):

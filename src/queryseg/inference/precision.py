@@ -17,7 +17,7 @@ InferencePrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 """tf32: products of float32 matrices with 10 bits of mantissa, on NVIDIA GPUs since Ampere. bf16, fp16: products and
 convolutions in half precision, sums, norms and softmax in float32 (torch's autocast); readout in float32."""
 
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -32,7 +32,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def half_precision(precision: InferencePrecision, device: torch.device) -> AbstractContextManager[None]:
     """Part of the graph: what is computed inside is in half precision where the precision says so and it is safe."""
-    return torch.autocast(device.type, _HALF[precision]) if precision in _HALF else nullcontext()
+    return torch.autocast(device.type, HALF[precision]) if precision in HALF else nullcontext()
 
 
 @contextmanager
@@ -53,10 +53,10 @@ def matrix_products(precision: InferencePrecision) -> Iterator[None]:
 def with_weights_in(precision: InferencePrecision, model: Segmenter) -> Segmenter:
     """A copy whose weights of matrix products have half precision, so that they are not converted in every forward
     pass; the model itself for full precision."""
-    if precision not in _HALF:
+    if precision not in HALF:
         return model
     model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, _PRODUCTS):
-            module.to(_HALF[precision])
+            module.to(HALF[precision])
     return model
