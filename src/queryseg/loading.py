@@ -12,7 +12,7 @@ from queryseg.errors import InputError
 from queryseg.inference import predictor
 from queryseg.recipe import Precision
 
-EXPORTED = (".onnx", ".xml", ".pt2")
+EXPORTED = (".onnx", ".xml", ".engine", ".pt2")
 
 
 def load(
@@ -22,7 +22,7 @@ def load(
     protocol: Protocol | None = None,
     precision: Precision = "32-true",
 ) -> predictor.Predictor:
-    """The model of a run folder or of an exported file (.onnx, .xml, .pt2), ready to predict.
+    """The model of a run folder or of an exported file (.onnx, .xml, .engine, .pt2), ready to predict.
 
     allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
     protocol   None: the one that the run was validated with
