@@ -15,6 +15,11 @@ from queryseg.recipe import Precision
 EXPORTED = (".onnx", ".xml", ".engine", ".pt2")
 
 
+def is_exported(path: Path) -> bool:
+    """By its name: an exported file, and no run's folder."""
+    return path.suffix in EXPORTED and not path.is_dir()
+
+
 def load(
     source: str | Path,
     allow: Iterable[str] = (),
@@ -31,7 +36,7 @@ def load(
     Raises: CheckpointError, RecipeError, InputError
     """
     path = Path(source)
-    if path.suffix not in EXPORTED or path.is_dir():
+    if not is_exported(path):
         return predictor.load(source, allow, device, protocol, precision)
     if precision != "32-true":
         raise InputError(f"{path} was exported with a precision of its own; leave out precision={precision!r}.")

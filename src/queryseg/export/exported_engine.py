@@ -43,6 +43,10 @@ class ExportedEngine:
     def device(self) -> torch.device:
         return self.runner.device
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.record.classes.names
+
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         return self.find(images, size).labels()
 

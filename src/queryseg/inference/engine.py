@@ -40,6 +40,11 @@ class SegmentationEngine(Protocol):
         """Where images should be."""
         ...
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What labels mean, in their order."""
+        ...
+
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own."""
         ...
@@ -63,6 +68,10 @@ class Engine(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.model.mean.device
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.model.dims.class_names
 
     def forward(self, images: Tensor, size: Size | None = None) -> Tensor:
         """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own. Masks go from their
