@@ -174,6 +174,13 @@ def test_fp16_halves_the_weights(exported):
     assert path.with_suffix(".bin").stat().st_size < 0.6 * full
 
 
+def test_archives_keep_bf16_inside(exported):
+    path, report = exported(QPROMPT, "torch", "bf16")
+    assert report.passed
+    assert report.rows[0].max_score_error > 1e-4, "half precision rounds"
+    assert queryseg.load(path, device="cpu").engine.record.precision == "bf16"
+
+
 def test_scores_only_if_asked_for(qprompt, tmp_path):
     path = tmp_path / "model.pt2"
     export(qprompt, path, "torch")
