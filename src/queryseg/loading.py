@@ -12,7 +12,12 @@ from queryseg.errors import InputError
 from queryseg.inference import predictor
 from queryseg.inference.precision import InferencePrecision
 
-EXPORTED = (".onnx", ".xml", ".pt2")
+EXPORTED = (".onnx", ".xml", ".engine", ".pt2")
+
+
+def is_exported(path: Path) -> bool:
+    """By its name: an exported file, and no run's folder."""
+    return path.suffix in EXPORTED and not path.is_dir()
 
 
 def load(
@@ -24,7 +29,7 @@ def load(
     compile: bool = False,
     strip_tokens: int | None = None,
 ) -> predictor.Predictor:
-    """The model of a run folder or of an exported file (.onnx, .xml, .pt2), ready to predict.
+    """The model of a run folder or of an exported file (.onnx, .xml, .engine, .pt2), ready to predict.
 
     allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
     protocol   None: the one that the run was validated with
@@ -34,7 +39,7 @@ def load(
     Raises: CheckpointError, RecipeError, InputError
     """
     path = Path(source)
-    if path.suffix not in EXPORTED or path.is_dir():
+    if not is_exported(path):
         return predictor.load(source, allow, device, protocol, precision, compile, strip_tokens)
     if precision != "fp32" or compile or strip_tokens is not None:
         raise InputError(f"{path} was exported as it computes; leave out precision, compile and strip_tokens.")

@@ -1,40 +1,48 @@
-"""OpenVINO files say what their model says, in every precision that they keep."""
+"""What is OpenVINO's own: int8, processors, damaged files."""
 
 from __future__ import annotations
+
+import sys
 
 import pytest
 
 import queryseg
-from queryseg.data.streets import Streets
+from queryseg.data.streets import DOMAINS
 from queryseg.errors import CheckpointError, InputError
-from queryseg.export import parity_gate
-from queryseg.inference.predictor import Predictor
+from queryseg.export import calibration, openvino_format, parity_gate
 
-from .conftest import SIZE, export
+from .conftest import QPROMPT, Scenes, export
 
 pytest.importorskip("openvino")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_precisions(qprompt, precision, tmp_path, monkeypatch):
-    if precision != "fp32":  # random weights leave classes close, so that rounding moves more borders than in a run
-        monkeypatch.setattr(parity_gate, "MIN_AGREEMENT", {precision: 0.97})
-    path = tmp_path / "model.xml"
-    if precision == "bf16":
-        import openvino
+def test_int8_says_what_it_was_calibrated_with(exported):
+    """The gate compares mIoU; the record tells the images."""
+    pytest.importorskip("nncf")
+    path, report = exported(QPROMPT, "openvino", "int8")
+    assert report.passed
+    row = report.rows[0]
+    assert row.mean_iou_model > 0.5
+    assert row.mean_iou_change >= -parity_gate.MAX_MIOU_DROP
+    assert 0.95 < row.agreement < 1, "quantised, so some labels differ"
+    record = queryseg.load(path, device="cpu").engine.record
+    assert dict(record.calibration) == {f"streets_{domain}": calibration.NUM_STREETS for domain in DOMAINS}
+    text = path.read_text()
+    assert '"i8"' in text
+    assert 'type="FakeQuantize"' in text
+    assert '"node_div/fq_output_0" type="FakeQuantize"' not in text, "the stem's input stays in float"
 
-        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            with pytest.raises(InputError, match="does not compute in bf16"):
-                export(qprompt, path, "openvino", precision=precision)
-            return
-    report = export(qprompt, path, "openvino", precision=precision, dynamic_batch=True, scores=True)
-    assert {file.name for file in tmp_path.iterdir()} == {"model.xml", "model.bin"}
-    assert (report.rows[0].max_score_error > 1e-4) == (precision != "fp32"), "half precision rounds, float32 hardly"
-    predictor = queryseg.load(path, device="cpu")
-    assert predictor.engine.record.precision == precision
-    picture = Streets("fog", 1, 7, SIZE)[0].image.permute(1, 2, 0).numpy()
-    expected = Predictor(qprompt, predictor.classes, device="cpu").predict(picture).labels
-    assert (predictor.predict(picture).labels == expected).mean() > 0.97
+
+def test_bf16_needs_a_processor(qprompt, tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino_format, "_computes", lambda core, device, precision: False)
+    with pytest.raises(InputError, match="does not compute in bf16"):
+        export(qprompt, tmp_path / "model.xml", "openvino", precision="bf16")
+
+
+def test_without_nncf(qprompt, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(InputError, match=r"int8 need the package nncf.*queryseg\[export\]"):
+        export(qprompt, tmp_path / "model.xml", "openvino", precision="int8", datasets={"scenes": Scenes()})
 
 
 def test_files_that_are_none(tmp_path):

@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=DATA.yaml",
         help="what the gate compares on (default: generated streets of every domain)",
     )
+    parser.add_argument(
+        "--calibrate",
+        nargs="+",
+        default=[],
+        metavar="NAME=DATA.yaml",
+        help="images for the ranges of int8, shown as they are and shifted (default: generated streets)",
+    )
     parser.add_argument("--device", default="auto", help="where the gate runs the file (default auto)")
     parser.add_argument(
         "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
@@ -52,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert, compare, write; print the gate's figures."""
     datasets = {name: open_data(path) for name, path in named_sources(options.data).items()} or None
+    calibration = {name: open_data(path) for name, path in named_sources(options.calibrate).items()} or None
     loaded = read_model(options.run, options.allow_code)
     protocol = recorded_protocol(loaded.recipe)
     crop = (loaded.recipe.get("data") or {}).get("crop")
@@ -74,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
             options.out,
             what,
             datasets,
+            calibration,
             progress=progress,
             device=options.device,
         )

@@ -20,7 +20,7 @@ VERBS = {
     "diagnose": "what the queries of runs do: active, dead, overlapping, near which prototype, per domain",
     "predict": "segment images (a file, a folder, a glob) or video (a file, camera:0, rtsp://…)",
     "benchmark": "time, memory and FLOPs of runs, files and rivals, side by side, stage by stage",
-    "export": "write a run as an ONNX, OpenVINO or torch.export file, compared with the run",
+    "export": "write a run as an ONNX, OpenVINO, TensorRT or torch.export file, compared with the run",
     "convert": "turn a published checkpoint of another code base into a run",
     "data": "check, generate or show a data set",
     "demo": "the whole path on generated streets, in minutes",

@@ -25,7 +25,7 @@ from queryseg.errors import InputError
 from queryseg.evaluation.evaluation import Evaluation, percent
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.evaluation.observation import Observer
-from queryseg.inference.engine import Engine
+from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.segmenter import Segmenter
 
 LAST_STEP = "last step, never chosen on a target"
@@ -36,13 +36,13 @@ class RunFacts:
     """What a score belongs to.
 
     run         folder of the run
-    parameters  of the model
+    parameters  of the model; None: of an exported file, which does not tell
     recipe      resolved, as in the run's recipe.yaml; {} if the model does not come from a run
     checkpoint  how it was chosen
     """
 
     run: str
-    parameters: int
+    parameters: int | None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str = LAST_STEP
     versions: Mapping[str, str] = field(
@@ -150,7 +150,7 @@ class DomainTable:
 
 
 def evaluate_many(
-    model: Segmenter | Engine,
+    model: Segmenter | SegmentationEngine,
     datasets: Mapping[str, SegmentationDataset],
     protocol: Protocol,
     *,
@@ -202,4 +202,5 @@ def evaluate_many(
         )
         done += len(dataset)
     segmenter = model.model if isinstance(model, Engine) else model
-    return DomainTable(evaluations, seen, facts or RunFacts.of(segmenter), sources or {})
+    own = RunFacts.of(segmenter) if isinstance(segmenter, Segmenter) else RunFacts("", None)
+    return DomainTable(evaluations, seen, facts or own, sources or {})

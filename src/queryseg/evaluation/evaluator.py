@@ -20,7 +20,7 @@ from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
 from queryseg.evaluation.evaluation import Evaluation, Example
 from queryseg.evaluation.observation import Observer, observed
-from queryseg.inference.engine import Engine
+from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.inference.windows import protocol_labels
 from queryseg.metrics.confusion import confusion_matrix, margins
 from queryseg.segmenter import Segmenter
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 def evaluate(
-    model: Segmenter | Engine,
+    model: Segmenter | SegmentationEngine,
     dataset: SegmentationDataset,
     protocol: Protocol,
     *,
@@ -46,7 +46,8 @@ def evaluate(
     """Label every image as the protocol says and compare at the label's native size.
 
     name          of the data set in tables; None: its own
-    device        moves the model there first; None: it stays where it is
+    model         or its engine, or that of an exported file
+    device        moves the model there first; None, and exported files: it stays where it is
     num_workers   processes that read and decode; the result does not depend on it
     num_examples  images to keep for a report
     observer      is shown what the model said of an image beside its label; costs no second forward pass
@@ -57,9 +58,9 @@ def evaluate(
 
     Raises: InputError if the classes differ, the data set is empty, or a file cannot be used
     """
-    engine = model if isinstance(model, Engine) else Engine(model)
+    engine: SegmentationEngine = Engine(model) if isinstance(model, Segmenter) else model
     name = dataset.name if name is None else name
-    _check_classes(engine.model.dims.class_names, dataset, name)
+    _check_classes(engine.class_names, dataset, name)
     num_images, num_classes = len(dataset), len(dataset.classes)
     if not num_images:
         raise InputError(f"Data set '{name}' is empty; a score needs at least one labelled image.")
@@ -70,12 +71,12 @@ def evaluate(
     examples: list[Example] = []
     start = time.perf_counter()
     with _untouched(engine), torch.no_grad():  # not inference_mode: what a part caches then would break later training
-        if device is not None:
+        if device is not None and isinstance(engine, nn.Module):
             engine.to(device)
         for index, sample in enumerate(_samples(dataset, num_workers)):
             size = (sample.label_map.shape[0], sample.label_map.shape[1])
             watch = None if index not in watched else observer
-            with nullcontext() if watch is None else observed(engine.model, sample, protocol, watch):
+            with nullcontext() if watch is None else observed(_model_of(engine), sample, protocol, watch):
                 prediction = protocol_labels(engine, sample.image, protocol, size)
             counts = confusion_matrix(prediction, sample.label_map.to(prediction.device), num_classes)
             confusion += counts
@@ -86,6 +87,12 @@ def evaluate(
                 progress(index + 1, num_images)
     seconds = time.perf_counter() - start
     return Evaluation(name, dataset.classes, protocol, confusion, torch.stack(per_image), seconds, tuple(examples))
+
+
+def _model_of(engine: SegmentationEngine) -> Segmenter:
+    if not isinstance(engine, Engine):
+        raise InputError("Exported files show labels but no queries; observe the run that they were made from.")
+    return engine.model
 
 
 def spread(length: int, number: int) -> list[int]:
@@ -141,15 +148,17 @@ def _samples(dataset: SegmentationDataset, num_workers: int) -> Iterator[Sample]
 
 
 @contextmanager
-def _untouched(engine: nn.Module) -> Iterator[None]:
+def _untouched(engine: object) -> Iterator[None]:
     """Eval mode inside; afterwards every module is in its old mode (frozen parts of a training model are in eval mode
     on purpose) and all random states are as before (loaders, data sets and parts may draw)."""
-    modes = [(module, module.training) for module in engine.modules()]
+    modules = list(engine.modules()) if isinstance(engine, nn.Module) else []
+    modes = [(module, module.training) for module in modules]
     states = random.getstate(), np.random.get_state()
-    devices = {p.device for p in engine.parameters() if p.device.type == "cuda"}
+    devices = {p.device for module in modules for p in module.parameters(recurse=False) if p.device.type == "cuda"}
     try:
         with torch.random.fork_rng(devices=[d for d in devices if d.index is not None]):
-            engine.eval()
+            if isinstance(engine, nn.Module):
+                engine.eval()
             yield
     finally:
         random.setstate(states[0])

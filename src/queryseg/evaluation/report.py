@@ -154,7 +154,7 @@ def run_facts(table: DomainTable) -> str:
     num_images = sum(e.num_images for e in table.evaluations)
     rows = {
         "run": facts.run,
-        "parameters": f"{facts.parameters / 1e6:,.2f} million",
+        "parameters": "" if facts.parameters is None else f"{facts.parameters / 1e6:,.2f} million",
         "training steps": "" if facts.steps is None else f"{facts.steps:,}",
         "seed": "" if facts.seed is None else str(facts.seed),
         "checkpoint": facts.checkpoint,

@@ -5,7 +5,8 @@
 
 - `export_model` (exporter.py) does all of it; `queryseg export` is its command line.
 - `ExportFormat` (export_format.py) is what a file format offers: `TorchFormat` (.pt2), `OnnxFormat` (.onnx),
-  `OpenVinoFormat` (.xml with .bin).
+  `OpenVinoFormat` (.xml with .bin), `TensorRtFormat` (.engine with .engine.json; not run yet).
+- int8 is OpenVINO's: `calibration` chooses the images, `quantization` says which layers stay in float.
 - The graph takes uint8 (B, 3, H, W) RGB and gives uint8 labels (B, H, W), and float scores (B, K, H, W) if asked for;
   normalisation, padding to whole patches and argmax are inside.
 - `ExportRecord` is what a file says of itself: classes, protocol, size, precision, weights, versions, parity.

@@ -40,6 +40,7 @@ class ExportFormat(ABC):
     suffix      of its files
     precisions  that it can keep, the default first
     library     whose version its records name, besides torch's
+    extra       of queryseg that installs it
     traces_half half precision comes from the traced graph, not from the conversion
     """
 
@@ -47,18 +48,25 @@ class ExportFormat(ABC):
     suffix: str
     precisions: tuple[ExportPrecision, ...]
     library: str | None = None
+    extra: str = "export"
     traces_half: bool = False
 
+    def check(self, record: ExportRecord) -> None:  # noqa: B027 (most formats have nothing to say)
+        """Before any work. Raises: InputError if this machine or format cannot make such a file"""
+
     @abstractmethod
-    def convert(self, traced: Traced, record: ExportRecord) -> Save:
-        """Raises: InputError if this model, precision or machine does not allow it"""
+    def convert(self, traced: Traced, record: ExportRecord, images: Sequence[Tensor] = ()) -> Save:
+        """images: each (1, 3, H, W) uint8, by which int8 calibrates its ranges. Raises: InputError if this model,
+        precision or machine does not allow it"""
 
     @abstractmethod
     def open(self, path: Path, device: str) -> Runner:
         """device: "auto", "cpu", or what the format's library knows. Raises: CheckpointError, InputError"""
 
     def versions(self) -> dict[str, str]:
-        return {} if self.library is None else {self.library: str(require(self.library, self.name).__version__)}
+        if self.library is None:
+            return {}
+        return {self.library: str(require(self.library, self.name, self.extra).__version__)}
 
     def files(self, path: Path) -> list[Path]:
         """All files that belong to `path`, those that exist only."""
@@ -68,14 +76,14 @@ class ExportFormat(ABC):
         return []
 
 
-def require(library: str, format_name: str) -> Any:
-    """Import a library of the extra `export`. Raises: InputError if it is not installed"""
+def require(library: str, format_name: str, extra: str = "export") -> Any:
+    """Import a library of an extra. Raises: InputError if it is not installed"""
     try:
         return importlib.import_module(library)
     except ImportError:
         raise InputError(
             f"Files of format {format_name} need the package {library}, which is not installed; run "
-            "`pip install 'queryseg[export]'`."
+            f"`pip install 'queryseg[{extra}]'`."
         ) from None
 
 

@@ -24,12 +24,14 @@ class ExportRecord:
     protocol       how images are shown before they are fitted to `size`
     size           (height, width) in pixels that the graph was made for
     dynamic_batch  any number of images at once, else one
-    dynamic_size   any image size, else `size` only
+    dynamic_size   any image size whose sides are multiples of `multiple`, else `size` only
     scores         the graph also gives scores (B, K, H, W)
     mean, std      of pixel values in 0…1; already in the graph
     weights        sha256 of the model.safetensors that it was made from
     versions       of queryseg, torch and the format's own library
     parity         result of the gate; {} before it ran
+    calibration    of int8: number of images by where they come from
+    multiple       pixels, of (height, width); 1 if `size` is fixed
     """
 
     format: str
@@ -45,6 +47,8 @@ class ExportRecord:
     weights: str
     versions: Mapping[str, str] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, int] = field(default_factory=dict)
+    multiple: tuple[int, int] = (1, 1)
 
     @property
     def output_names(self) -> list[str]:
@@ -72,7 +76,7 @@ class ExportRecord:
             content |= {
                 "classes": class_table(content["classes"]),
                 "protocol": Protocol(**content["protocol"]),
-                **{name: tuple(content[name]) for name in ("size", "mean", "std")},
+                **{name: tuple(content[name]) for name in ("size", "mean", "std", "multiple")},
             }
             return cls(**content)
         except (ValueError, TypeError, KeyError, QuerysegError) as error:

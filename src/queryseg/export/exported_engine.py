@@ -18,30 +18,34 @@ from queryseg.export.export_format import ExportFormat, Runner
 from queryseg.export.export_record import ExportRecord
 from queryseg.export.onnx_format import OnnxFormat
 from queryseg.export.openvino_format import OpenVinoFormat
+from queryseg.export.tensorrt_format import TensorRtFormat
 from queryseg.export.torch_format import TorchFormat
 from queryseg.inference.engine import Finding, Size
 from queryseg.inference.predictor import Predictor
 
-FORMATS: dict[str, ExportFormat] = {one.name: one for one in (OnnxFormat(), OpenVinoFormat(), TorchFormat())}
+FORMATS: dict[str, ExportFormat] = {
+    one.name: one for one in (OnnxFormat(), OpenVinoFormat(), TensorRtFormat(), TorchFormat())
+}
 
 
 class ExportedEngine:
     """A `SegmentationEngine`.
 
-    A file of one size takes images of any size: one that does not fit into h×w is shrunk, keeping its ratio, until it
-    does (bilinear, antialiased); none is enlarged; the rest of h×w at the bottom and right is filled with the mean
-    colour and cut off the result. Labels come back at the size asked for: by the nearest pixel, or, of files that keep
-    scores, by resized scores. Where an image already has h×w nothing of this happens.
+    Images of any size are fitted to the file (`fit`). Labels come back at the size asked for: by the nearest pixel, or,
+    of files that keep scores, by resized scores. Where an image already has h×w nothing of this happens.
     """
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.record = runner.record
-        self._mean = torch.tensor([round(255 * value) for value in self.record.mean], dtype=torch.uint8).view(3, 1, 1)
 
     @property
     def device(self) -> torch.device:
         return self.runner.device
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.record.classes.names
 
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         return self.find(images, size).labels()
@@ -66,19 +70,8 @@ class ExportedEngine:
         return Finding(resized, scores)
 
     def fit(self, images: Tensor) -> tuple[Tensor, Size]:
-        """(B, 3, H, W) → (B, 3, h, w) as the class says, and the part of h×w that the images cover."""
-        if self.record.dynamic_size:
-            return images, _size(images)
-        (height, width), (own_height, own_width) = self.record.size, _size(images)
-        scale = min(1.0, height / own_height, width / own_width)
-        covered = (max(1, min(height, round(scale * own_height))), max(1, min(width, round(scale * own_width))))
-        if covered != (own_height, own_width):
-            images = resize(images, list(covered), InterpolationMode.BILINEAR, antialias=True)
-        if covered == (height, width):
-            return images, covered
-        canvas = self._mean.to(images.device).expand(3, height, width).repeat(images.shape[0], 1, 1, 1)
-        canvas[..., : covered[0], : covered[1]] = images
-        return canvas, covered
+        """See the function `fit`."""
+        return fit(images, self.record)
 
     def _run(self, images: Tensor) -> list[Tensor]:
         """Outputs on the part that the images cover."""
@@ -86,6 +79,29 @@ class ExportedEngine:
         parts = [fitted] if self.record.dynamic_batch else torch.split(fitted, 1)
         outputs = [self.runner.run(part.contiguous()) for part in parts]
         return [torch.cat(list(same))[..., :height, :width] for same in zip(*outputs, strict=True)]
+
+
+def fit(images: Tensor, record: ExportRecord) -> tuple[Tensor, Size]:
+    """(B, 3, H, W) uint8 → (B, 3, h, w) uint8, and the part of h×w that the images cover.
+
+    h×w is the file's size or, if it takes any, H×W filled up to whole patches. Images that do not fit into h×w are
+    shrunk, keeping their ratio, until they do (bilinear, antialiased); none is enlarged; the rest of h×w at the bottom
+    and right is filled with the mean colour.
+    """
+    (height, width), (own_height, own_width) = record.size, _size(images)
+    if record.dynamic_size:
+        rows, columns = record.multiple
+        height, width = -(-own_height // rows) * rows, -(-own_width // columns) * columns
+    scale = min(1.0, height / own_height, width / own_width)
+    covered = (max(1, min(height, round(scale * own_height))), max(1, min(width, round(scale * own_width))))
+    if covered != (own_height, own_width):
+        images = resize(images, list(covered), InterpolationMode.BILINEAR, antialias=True)
+    if covered == (height, width):
+        return images, covered
+    mean = torch.tensor([round(255 * value) for value in record.mean], dtype=torch.uint8, device=images.device)
+    canvas = mean.view(3, 1, 1).expand(3, height, width).repeat(images.shape[0], 1, 1, 1)
+    canvas[..., : covered[0], : covered[1]] = images
+    return canvas, covered
 
 
 def open_exported(path: Path, device: str = "auto") -> ExportedEngine:

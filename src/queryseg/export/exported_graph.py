@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 from queryseg.backbones.vision_transformer import VisionTransformer
 from queryseg.errors import InputError, reason_of
 from queryseg.export.export_record import ExportRecord
-from queryseg.inference.engine import Engine
+from queryseg.inference.engine import Engine, Size
 from queryseg.segmenter import Segmenter
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,7 +71,7 @@ def trace(model: Segmenter, record: ExportRecord, half: bool = False) -> Traced:
     """
     graph = ExportedGraph(Engine(model), record.scores, _HALF.get(record.precision) if half else None)
     # two images: torch takes 0 and 1 for constants of the program
-    example = torch.zeros(2 if record.dynamic_batch else 1, 3, *record.size, dtype=torch.uint8)
+    example = torch.zeros(2 if record.dynamic_batch else 1, 3, *_example_size(model, record), dtype=torch.uint8)
     dynamic: dict[int, object] = {}
     if record.dynamic_batch:
         dynamic[0] = Dim("batch", min=1, max=4096)
@@ -87,6 +87,20 @@ def trace(model: Segmenter, record: ExportRecord, half: bool = False) -> Traced:
             + ("export one file per size." if record.dynamic_size else "report it with the run's recipe.")
         ) from error
     return Traced(program, example)
+
+
+def _example_size(model: Segmenter, record: ExportRecord) -> Size:
+    """Of dynamic sizes one that needs no padding (the engine pads) and whose position table must be resampled: the
+    graph keeps the branches that the example took, and resampling to the same grid changes nothing."""
+    if not record.dynamic_size:
+        return record.size
+    height, width = model.canvas(*record.size)
+    backbone = model.backbone
+    if isinstance(backbone, VisionTransformer):
+        rows, columns = backbone.stem.patch_embed.grid_size
+        height += backbone.patch * (height // backbone.patch == rows)
+        width += backbone.patch * (width // backbone.patch == columns)
+    return height, width
 
 
 @contextmanager

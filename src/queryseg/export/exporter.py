@@ -18,11 +18,12 @@ from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
 from queryseg.evaluation.evaluator import Progress
+from queryseg.export.calibration import Calibration, calibration
 from queryseg.export.export_format import ExportFormat
 from queryseg.export.export_record import ExportPrecision, ExportRecord
 from queryseg.export.exported_engine import FORMATS, ExportedEngine, check_windows
 from queryseg.export.exported_graph import prepare, trace
-from queryseg.export.parity_gate import ParityError, ParityReport, gate_streets, parity_gate
+from queryseg.export.parity_gate import ParityError, ParityReport, gate_streets, other_size, parity_gate
 from queryseg.inference.engine import Engine
 from queryseg.segmenter import Segmenter
 
@@ -53,6 +54,7 @@ def export_model(
     path: Path,
     options: ExportOptions,
     datasets: Mapping[str, SegmentationDataset] | None = None,
+    calibration_data: Mapping[str, SegmentationDataset] | None = None,
     progress: Progress | None = None,
     device: str = "auto",
 ) -> ParityReport:
@@ -61,26 +63,35 @@ def export_model(
 
     model        is left as it is
     datasets     what the gate compares on; None: generated streets of every domain
+    calibration_data  images for the ranges of int8, see `calibration`; None: generated streets of every domain
     device       where the gate runs the file
 
     Raises: InputError for what the format or the model cannot do, ParityError
     """
     exporter = _format(format, path)
     record = _record(model, classes, protocol, exporter, options)
+    exporter.check(record)
     if protocol.window is not None:
         check_windows(protocol, record)
-    gate_data = gate_streets(record.size) if datasets is None else datasets
+    int8 = record.precision == "int8"
+    if calibration_data is not None and not int8:
+        raise InputError(f"Only int8 files are calibrated, and this one is {record.precision}; leave out --calibrate.")
+    # mIoU needs more images than agreement, which counts every pixel
+    gate_data = gate_streets(record.size, 20 if int8 else 2) if datasets is None else datasets
     _check_data(record, gate_data, given=datasets is not None)
+    ranges = calibration(record, calibration_data) if int8 else Calibration((), {})
+    record = replace(record, calibration=ranges.sources)
     prepared = prepare(model, record)
     traced = trace(prepared, record, half=exporter.traces_half)
-    save = exporter.convert(traced, record)
+    save = exporter.convert(traced, record, ranges.images)
     report: ParityReport | None = None
     with _folder_beside(path) as hidden:
         file = Path(hidden) / path.name
         save(file, record)
         try:
             exported = ExportedEngine(exporter.open(file, device))
-            report = parity_gate(Engine(model.eval()), exported, gate_data, progress=progress)
+            sizes = (None, other_size(record.size)) if record.dynamic_size else (None,)
+            report = parity_gate(Engine(model.eval()), exported, gate_data, sizes=sizes, progress=progress)
             report.check()
         except QuerysegError as error:
             rejected = _move(exporter.files(file), path.parent, ".rejected")
@@ -132,6 +143,7 @@ def _record(
         model.backbone.std,
         weights_digest(model),
         {"queryseg": __version__, "torch": str(torch.__version__), **exporter.versions()},
+        multiple=model.canvas(1, 1) if options.dynamic_size else (1, 1),
     )
 
 

@@ -17,9 +17,11 @@ from queryseg.errors import InputError, reason_of
 from queryseg.export.export_format import ExportFormat, Runner, Save, damaged, require
 from queryseg.export.export_record import KEY, ExportRecord
 from queryseg.export.exported_graph import Traced
-from queryseg.export.onnx_format import OnnxFormat
+from queryseg.export.onnx_format import onnx_model, save_onnx
+from queryseg.export.quantization import float_nodes, quantized
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "bf16"}
+"""In which an opened file computes where the device can; of int8, what is not quantised."""
 
 
 class OpenVinoFormat(ExportFormat):
@@ -31,21 +33,28 @@ class OpenVinoFormat(ExportFormat):
     """
 
     name, suffix = "openvino", ".xml"
-    precisions = ("fp32", "bf16", "fp16")
+    precisions = ("fp32", "bf16", "fp16", "int8")
     library = "openvino"
 
-    def convert(self, traced: Traced, record: ExportRecord) -> Save:
-        openvino = require("openvino", self.name)
-        if record.precision == "bf16" and not _computes(openvino.Core(), "CPU", "bf16"):
+    def check(self, record: ExportRecord) -> None:
+        if record.precision == "bf16" and not _computes(require("openvino", self.name).Core(), "CPU", "bf16"):
             raise InputError(
                 "This machine's processor does not compute in bf16, so the file could not be compared with the run; "
                 "export it on a machine that does, or with --precision fp32."
             )
+        if record.precision == "int8":
+            require("nncf", f"{self.name} in int8")
+
+    def convert(self, traced: Traced, record: ExportRecord, images: Sequence[Tensor] = ()) -> Save:
+        openvino = require("openvino", self.name)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            OnnxFormat().convert(traced, record)(path, record)
+            proto = onnx_model(traced, record)
+            save_onnx(proto, path)
             try:
                 model = openvino.Core().read_model(str(path)).clone()
+                if record.precision == "int8":
+                    model = quantized(model, images, float_nodes(proto))
                 openvino.save_model(model, str(path.with_suffix(".xml")), compress_to_fp16=record.precision == "fp16")
                 content = path.with_suffix(".xml").read_bytes(), path.with_suffix(".bin").read_bytes()
             except RuntimeError as error:

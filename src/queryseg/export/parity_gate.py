@@ -8,23 +8,25 @@ Shape legend: B images, K classes, h×w the size that the file was made for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from math import isnan
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.streets import DOMAINS, Streets
-from queryseg.errors import InputError, QuerysegError
+from queryseg.errors import InputError, QuerysegError, reason_of
 from queryseg.evaluation.evaluation import number
 from queryseg.evaluation.evaluator import Progress, spread
 from queryseg.export.export_record import ExportPrecision
 from queryseg.export.exported_engine import ExportedEngine
-from queryseg.inference.engine import Engine
+from queryseg.inference.engine import Engine, Size
 from queryseg.metrics.confusion import confusion_matrix, mean_iou
 
 MIN_AGREEMENT: Mapping[ExportPrecision, float] = {"fp32": 0.9999, "bf16": 0.995, "fp16": 0.995}
@@ -115,6 +117,7 @@ def parity_gate(
     exported: ExportedEngine,
     datasets: Mapping[str, SegmentationDataset],
     num_images: int = 20,
+    sizes: Sequence[Size | None] = (None,),
     progress: Progress | None = None,
 ) -> ParityReport:
     """Both on the same images, data set by data set; never raises because they differ (see `ParityReport.check`).
@@ -122,12 +125,13 @@ def parity_gate(
     engine      of the original model
     datasets    see `gate_streets`, or labelled images of the model's classes; labels of other classes are not compared
     num_images  of each data set at most, evenly spread
+    sizes       (H, W) in pixels to which images are resized before; None: their own. One row for each
     """
-    rows = []
-    for done, (name, dataset) in enumerate(datasets.items()):
+    rows: list[Parity] = []
+    for size, (name, dataset) in product(sizes, datasets.items()):
         if progress is not None:
-            progress(done, len(datasets))
-        rows.append(_compare(engine, exported, name, dataset, num_images))
+            progress(len(rows), len(sizes) * len(datasets))
+        rows.append(_compare(engine, exported, name, dataset, num_images, size))
     return ParityReport(exported.record.precision, tuple(rows))
 
 
@@ -137,9 +141,22 @@ def gate_streets(size: tuple[int, int], num_images: int = 2) -> dict[str, Segmen
     return {f"streets_{domain}": Streets(domain, num_images, _SEED, size) for domain in DOMAINS}
 
 
+def other_size(size: Size) -> Size:
+    """Flatter, with other numbers of patches and no multiple of any patch: what files of dynamic size are tried with
+    besides the size that they were made for."""
+    return max(1, 3 * size[0] // 4 - 1), 5 * size[1] // 4 + 1
+
+
 def _compare(
-    engine: Engine, exported: ExportedEngine, name: str, dataset: SegmentationDataset, num_images: int
+    engine: Engine,
+    exported: ExportedEngine,
+    name: str,
+    dataset: SegmentationDataset,
+    num_images: int,
+    size: Size | None,
 ) -> Parity:
+    if size is not None:
+        name = f"{name} at {size[0]}×{size[1]}"
     labelled = dataset.classes.names == exported.record.classes.names
     num_classes = len(exported.record.classes)
     confusions = torch.zeros(2, num_classes, num_classes, dtype=torch.int64)
@@ -147,6 +164,8 @@ def _compare(
     num_pixels = num_equal = num_scores = 0
     total_error, max_error = 0.0, 0.0
     for image, label_map in _images(dataset, num_images):
+        if size is not None:
+            image = resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
         fitted, covered = exported.fit(image[None])
         expected, found = _read(engine, exported, fitted)
         labels = [one[0][0, : covered[0], : covered[1]].cpu() for one in (expected, found)]
@@ -179,4 +198,8 @@ def _read(engine: Engine, exported: ExportedEngine, images: Tensor) -> tuple[tup
     own = images.to(engine.device)
     finding = engine.find(own)
     expected = (finding.labels(), finding.scores()) if exported.record.scores else (finding.labels(),)
-    return expected, tuple(exported.runner.run(images.to(exported.device).contiguous()))
+    try:
+        return expected, tuple(exported.runner.run(images.to(exported.device).contiguous()))
+    except Exception as error:  # every runtime has its own kinds
+        height, width = images.shape[-2:]
+        raise ParityError(f"the parity gate refused it: it stops at {height}×{width} ({reason_of(error)}).") from error

@@ -26,7 +26,7 @@ class TorchFormat(ExportFormat):
     precisions = ("fp32", "bf16")
     traces_half = True
 
-    def convert(self, traced: Traced, record: ExportRecord) -> Save:
+    def convert(self, traced: Traced, record: ExportRecord, images: Sequence[Tensor] = ()) -> Save:
         def save(path: Path, record: ExportRecord) -> None:
             with quiet():
                 torch.export.save(traced.program, path, extra_files={_FILE: record.dumps()})
@@ -40,7 +40,10 @@ class TorchFormat(ExportFormat):
                 program = torch.export.load(path, extra_files=extra)
         except Exception as error:  # zip, pickle, JSON: torch wraps none of them
             raise damaged(path, error) from None
-        return TorchRunner(program.module(), ExportRecord.loads(extra[_FILE], path), device)
+        record = ExportRecord.loads(extra[_FILE], path)
+        # guards of dynamic sizes name branches of which the example took the one that is right for all sizes
+        module = program.module(check_guards=not record.dynamic_size)
+        return TorchRunner(module, record, device)
 
 
 class TorchRunner(Runner):

@@ -43,6 +43,11 @@ class SegmentationEngine(Protocol):
         """Where images should be."""
         ...
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What labels mean, in their order."""
+        ...
+
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own."""
         ...
@@ -67,6 +72,10 @@ class Engine(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.model.mean.device
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.model.dims.class_names
 
     def forward(self, images: Tensor, size: Size | None = None) -> Tensor:
         """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own. Masks go from their
@@ -93,6 +102,8 @@ class Engine(nn.Module):
     def covered(self, shown: Size, size: Size) -> Size:
         """What the masks of an image that is shown at one size cover, in pixels of labels of another."""
         canvas = self.model.canvas(*shown)
+        if size is shown or size == shown:
+            return canvas
         return round(canvas[0] * size[0] / shown[0]), round(canvas[1] * size[1] / shown[1])
 
 
@@ -117,6 +128,10 @@ class CompiledEngine:
     @property
     def device(self) -> torch.device:
         return self.engine.device
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.engine.class_names
 
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         return _compiled(self._labels, images, size)
