@@ -20,26 +20,18 @@ from queryseg.backbones.vision_transformer import VisionTransformer
 from queryseg.errors import InputError, reason_of
 from queryseg.export.export_record import ExportRecord
 from queryseg.inference.engine import Engine, Size
+from queryseg.inference.precision import InferencePrecision
 from queryseg.segmenter import Segmenter
 
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 class ExportedGraph(nn.Module):
-    """`Engine` with one or two outputs, computed in `dtype` where that is safe."""
+    """`Engine` with one or two outputs."""
 
-    def __init__(self, engine: Engine, scores: bool, dtype: torch.dtype | None) -> None:
+    def __init__(self, engine: Engine, scores: bool) -> None:
         super().__init__()
-        self.engine, self.scores, self.dtype = engine, scores, dtype
+        self.engine, self.scores = engine, scores
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images (B, 3, H, W) uint8 → labels (B, H, W) uint8[, scores (B, K, H, W) float32]"""
-        if self.dtype is None:
-            return self._run(images)
-        with torch.autocast(images.device.type, self.dtype):
-            return self._run(images)
-
-    def _run(self, images: Tensor) -> tuple[Tensor, ...]:
         finding = self.engine.find(images)
         return (finding.labels(), finding.scores().float()) if self.scores else (finding.labels(),)
 
@@ -69,7 +61,8 @@ def trace(model: Segmenter, record: ExportRecord, half: bool = False) -> Traced:
 
     Raises: InputError if the model cannot be traced with the dimensions that the record calls dynamic
     """
-    graph = ExportedGraph(Engine(model), record.scores, _HALF.get(record.precision) if half else None)
+    precision: InferencePrecision = record.precision if half and record.precision != "int8" else "fp32"
+    graph = ExportedGraph(Engine(model, precision), record.scores)
     # two images: torch takes 0 and 1 for constants of the program
     example = torch.zeros(2 if record.dynamic_batch else 1, 3, *_example_size(model, record), dtype=torch.uint8)
     dynamic: dict[int, object] = {}
