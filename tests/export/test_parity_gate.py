@@ -126,7 +126,7 @@ def test_what_cannot_be_asked_for(qprompt, tmp_path):
     export(qprompt, path, "torch")
     with pytest.raises(InputError, match="no scores"):
         queryseg.load(path, device="cpu").predict(torch.zeros(*SIZE, 3, dtype=torch.uint8).numpy(), scores=True)
-    with pytest.raises(InputError, match="precision of its own"):
+    with pytest.raises(InputError, match="exported as it computes"):
         queryseg.load(path, precision="bf16-mixed")
 
 
