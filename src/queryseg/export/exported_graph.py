@@ -23,6 +23,7 @@ from queryseg.inference.engine import Engine, Size
 from queryseg.inference.precision import InferencePrecision
 from queryseg.segmenter import Segmenter
 
+
 class ExportedGraph(nn.Module):
     """`Engine` with one or two outputs."""
 
