@@ -80,7 +80,8 @@ def test_the_overlay_mixes_image_and_colors(run, video, tmp_path):
     from queryseg.data.drawing import overlay
 
     predictor = queryseg.load(run, device="cpu")
-    first = next(predictor.predict_video(video)).segmentation
+    with predictor.predict_video(video) as frames:
+        first = next(frames).segmentation
     assert main(["predict", str(run), str(video), "--out", str(tmp_path), "--device", "cpu", "--codec", "mpeg4"]) == 0
     with av.open(str(tmp_path / "drive_overlay.mp4")) as container:
         drawn = next(container.decode(video=0)).to_ndarray(format="rgb24")

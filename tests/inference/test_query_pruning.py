@@ -8,9 +8,9 @@ import torch
 
 from queryseg.data.protocol import Protocol
 from queryseg.decoders import PixelClassifier
-from queryseg.decoders.kept_queries import KeptQueries
 from queryseg.errors import InputError
 from queryseg.inference.engine import Engine
+from queryseg.inference.kept_queries import KeptQueries
 from queryseg.inference.predictor import Predictor
 from queryseg.inference.query_pruning import prune_queries
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from queryseg.decoders.kept_queries import KeptQueries
 from queryseg.errors import InputError
 from queryseg.inference.engine import Engine
+from queryseg.inference.kept_queries import KeptQueries
 from queryseg.readouts.mixture import Mixture
 from queryseg.segmenter import Segmenter
 
