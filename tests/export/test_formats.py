@@ -160,6 +160,15 @@ def test_adapters_are_merged(tmp_path):
         assert not any(isinstance(module, LowRank) for module in merged.modules())
 
 
+def test_a_predictor_s_strips_are_not_exported(qprompt, tmp_path):
+    """A graph holds all masks at once, whoever used the model before; the model keeps its setting."""
+    model = copy.deepcopy(qprompt)
+    Predictor(model, class_table(list(model.dims.class_names)), device="cpu", strip_tokens=1)
+    record = export(qprompt, tmp_path / "model.pt2", "torch") and queryseg.load(tmp_path / "model.pt2").engine.record
+    assert prepare(model, record).decoder.strip_tokens is None
+    assert model.decoder.strip_tokens == 1
+
+
 def test_one_list_of_suffixes():
     assert set(suffixes()) == set(loading.EXPORTED)
 

@@ -85,6 +85,15 @@ def test_a_predictor_is_pruned_in_place(model, classes, images):
     assert f"{len(report.kept)} of 6 queries are read;" in str(report)
 
 
+def test_half_precision_is_pruned_as_it_predicts(model, classes, images):
+    predictor = Predictor(model, classes, device="cpu", precision="bf16")
+    pictures = [image.permute(1, 2, 0).numpy() for image in images]
+    report = predictor.prune(pictures, tolerance=0.5)
+    assert 1 <= len(report.kept) < 6
+    assert predictor.engine.precision == "bf16"
+    assert predictor.labels(pictures[0]).shape == images[0].shape[1:]
+
+
 def test_pruned_models_export_and_compile(model, images):
     pruned, _ = prune_queries(model, images, 0.5)
     engine = Engine(pruned).eval()

@@ -46,8 +46,10 @@ class Traced:
 
 
 def prepare(model: Segmenter, record: ExportRecord) -> Segmenter:
-    """A copy in eval mode on the CPU: adapters merged, position tables made for the record's size."""
+    """A copy in eval mode on the CPU: adapters merged, position tables made for the record's size, all masks at once
+    (a graph would keep the strips of one size)."""
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    model.decoder.strip_tokens = None
     backbone = model.backbone
     if backbone.adapter is not None:
         backbone.adapter.merge(backbone)

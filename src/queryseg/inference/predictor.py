@@ -151,7 +151,7 @@ class Predictor:
         if self.protocol.window is not None:
             raise InputError(f"Pruning shows whole images, but the protocol has windows: {self.protocol}.")
         shown = [show(as_image(image), self.protocol) for image in images]
-        model, report = prune_queries(engine.model, shown, tolerance)
+        model, report = prune_queries(engine.model, shown, tolerance, engine.precision)
         pruned = Engine(model, engine.precision).eval()
         self.engine = CompiledEngine(pruned) if isinstance(self.engine, CompiledEngine) else pruned
         return report

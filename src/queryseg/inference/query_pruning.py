@@ -16,6 +16,7 @@ from torch import Tensor
 from queryseg.errors import InputError
 from queryseg.inference.engine import Engine
 from queryseg.inference.kept_queries import KeptQueries
+from queryseg.inference.precision import InferencePrecision
 from queryseg.readouts.mixture import Mixture
 from queryseg.segmenter import Segmenter
 
@@ -57,12 +58,13 @@ class PruningReport:
 
 @torch.no_grad()
 def prune_queries(
-    model: Segmenter, images: Iterable[Tensor], tolerance: float = TOLERANCE
+    model: Segmenter, images: Iterable[Tensor], tolerance: float = TOLERANCE, precision: InferencePrecision = "fp32"
 ) -> tuple[Segmenter, PruningReport]:
     """A copy of a trained model that reads only the queries which `images` need, and what that changes on them.
 
     images     (3, H, W) uint8 RGB at the size the model is shown; of the source and of shifted domains
     tolerance  largest change of any score (0…1) on them; 0 drops only queries whose weight is exactly zero
+    precision  in which the model predicts, see `Predictor`
 
     A query adds p_q(c) · σ(mask_q) to the score of class c, hence never more than w_q = max_c p_q(c) · max σ(mask_q).
     The queries with the smallest w_q, each its largest over the images, are dropped as long as their sum stays within
@@ -83,7 +85,7 @@ def prune_queries(
     if not calibration:
         raise InputError("Pruning has no images to calibrate with; give some of every domain that matters.")
     device = model.mean.device
-    whole = Engine(copy.deepcopy(model).eval())
+    whole = Engine(copy.deepcopy(model).eval(), precision)
     weights = torch.stack([_weights(whole, image[None].to(device)) for image in calibration]).amax(0)
     order = weights.argsort()
     sums = weights[order].double().cumsum(0)
@@ -91,9 +93,10 @@ def prune_queries(
     kept = sorted(order[num_dropped:].tolist())
     pruned = copy.deepcopy(whole.model)
     pruned.decoder.heads = KeptQueries(pruned.decoder.heads, kept).to(device)
+    engines = whole, Engine(pruned, precision)
     change, num_equal, num_pixels = 0.0, 0, 0
     for image in calibration:
-        before, after = (engine.find(image[None].to(device)).scores() for engine in (whole, Engine(pruned)))
+        before, after = (engine.find(image[None].to(device)).scores() for engine in engines)
         change = max(change, float((before - after).abs().max()))
         num_equal += int((before.argmax(1) == after.argmax(1)).sum())
         num_pixels += before[0, 0].numel()
