@@ -9,8 +9,9 @@ import torch
 
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
-from queryseg.inference import predictor
 from queryseg.inference.precision import InferencePrecision
+from queryseg.inference.predictor import Predictor, recorded_protocol
+from queryseg.inference.run_folder import read_model
 
 EXPORTED = (".onnx", ".xml", ".engine", ".pt2")
 
@@ -28,7 +29,7 @@ def load(
     precision: InferencePrecision = "fp32",
     compile: bool = False,
     strip_tokens: int | None = None,
-) -> predictor.Predictor:
+) -> Predictor:
     """The model of a run folder or of an exported file (.onnx, .xml, .engine, .pt2), ready to predict.
 
     allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
@@ -40,7 +41,9 @@ def load(
     """
     path = Path(source)
     if not is_exported(path):
-        return predictor.load(source, allow, device, protocol, precision, compile, strip_tokens)
+        run = read_model(source, allow)
+        shown_as = protocol or recorded_protocol(run.recipe)
+        return Predictor(run.model, run.classes, shown_as, device, precision, compile, strip_tokens)
     if precision != "fp32" or compile or strip_tokens is not None:
         raise InputError(f"{path} was exported as it computes; leave out precision, compile and strip_tokens.")
     from queryseg.export.exported_engine import load_exported

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 
 import queryseg
+from queryseg import loading
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
-from queryseg.inference import predictor as predictor_module
 from queryseg.inference.engine import CompiledEngine
 from queryseg.inference.predictor import Predictor, find_device
 from queryseg.inference.run_folder import LoadedRun
@@ -158,7 +158,7 @@ def test_load_takes_the_protocol_that_the_run_was_validated_with(model, classes,
         given.append((folder, allow))
         return LoadedRun(model, classes, recipe, tmp_path)
 
-    monkeypatch.setattr(predictor_module, "read_model", read_model)
+    monkeypatch.setattr(loading, "read_model", read_model)
     predictor = queryseg.load(tmp_path, allow=["mine"], device="cpu")
     assert given == [(tmp_path, ["mine"])]
     assert predictor.protocol == Protocol(short_side=24)

@@ -53,6 +53,7 @@ def terminal(result: BenchmarkResult) -> Group:
 
 
 def time_rows(result: BenchmarkResult) -> Rows:
+    """A row per candidate: percentiles of infer, its ratio, end to end."""
     head = ["candidate", "infer p50", "p95", "p99", "spread", f"× {short(result)}", "end to end"]
     reference = result[result.reference]
     rows = [head]
@@ -72,6 +73,7 @@ def time_rows(result: BenchmarkResult) -> Rows:
 
 
 def cost_rows(result: BenchmarkResult) -> Rows:
+    """A row per candidate: parameters, memory, FLOPs; columns that nobody fills are left out."""
     name, reference = short(result), result[result.reference]
     head = [
         "candidate", "precision", "parameters", "memory", f"× {name}", "FLOPs", f"× {name}", "time × limit",
@@ -153,6 +155,7 @@ def part_seconds(one: Measurement) -> dict[str, float]:
 
 
 def sweep_rows(result: BenchmarkResult, quantity: str) -> Rows:
+    """A row per candidate: p50 at every point and the exponent."""
     sweep = next(one for one in result.sweeps if one.quantity == quantity)
     rows = [["candidate", *sweep.labels, "exponent"]]
     for name, points in sweep.seconds.items():
@@ -190,6 +193,7 @@ def short(result: BenchmarkResult) -> str:
 
 
 def time_note(result: BenchmarkResult) -> str:
+    """What the columns of `time_rows` mean."""
     return (
         f"Medians of {result.settings.rounds} rounds in turns, after {result.warmup} of warm-up. spread: interquartile "
         f"range over median. × {short(result)}: median of the rounds' own ratios to {result.reference} [quartiles]. "
@@ -198,6 +202,7 @@ def time_note(result: BenchmarkResult) -> str:
 
 
 def cost_note(result: BenchmarkResult) -> str:
+    """What the columns of `cost_rows` mean."""
     return (
         "memory: weights and the peak of what one inference allocates. FLOPs: matrix products, convolutions, "
         "attention; 2 per multiply–add. time × limit: infer over the time of as many FLOPs in a "
@@ -212,6 +217,7 @@ def limit_text(result: BenchmarkResult) -> str:
 
 
 def machine_line(result: BenchmarkResult) -> str:
+    """Processor or GPU, threads, torch."""
     facts = result.hardware
     versions = f"torch {result.versions['torch']}"
     return f"{facts.get('gpu') or facts['cpu']}, {facts['threads']} threads of {facts['cores']} cores, {versions}"
@@ -228,6 +234,7 @@ def precision_line(result: BenchmarkResult) -> str:
 
 
 def precision_of(one: Measurement) -> str:
+    """With a word for compiled candidates."""
     return f"{one.facts.precision}{', compiled' if one.facts.compiled else ''}"
 
 
@@ -249,6 +256,7 @@ def flops_text(flops: int) -> str:
 
 
 def megabytes(count: int) -> str:
+    """In MiB, with the unit."""
     return f"{count / 2**20:,.{0 if count >= 2**27 else 1}f} MiB"
 
 
@@ -258,6 +266,7 @@ def interval(found: Interval) -> str:
 
 
 def ratio(value: float | None) -> str:
+    """Three digits, or a dash where it is unknown."""
     return NONE if value is None else three_digits(value)
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.benchmarking.workload import Workload
 from queryseg.data.class_table import ClassTable
+from queryseg.inference.host_copies import download, upload
 from queryseg.inference.precision import InferencePrecision, check_precision, half_precision, matrix_products
+from queryseg.inference.windows import resized
 
 Frames = Sequence[Tensor]
 """B decoded images, each (3, H, W) uint8 RGB on the host."""
@@ -129,6 +130,7 @@ def raise_recompile_limit() -> None:
 
 
 def num_parameters(*modules: nn.Module) -> int:
+    """Of all modules together."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
@@ -141,12 +143,11 @@ def show_frames(frames: Frames, workload: Workload, device: torch.device) -> Ten
     """(B, 3, h, w) uint8 on the device; resized on the host as `queryseg predict` does."""
     shown = frames
     if workload.frame_size != workload.size:
-        size = list(workload.size)
-        shown = [resize(frame, size, InterpolationMode.BILINEAR, antialias=True) for frame in frames]
-    return torch.stack(list(shown)).to(device)
+        shown = [resized(frame, workload.size) for frame in frames]
+    return upload(torch.stack(list(shown)), device)
 
 
 def on_host(labels: Tensor) -> Labels:
     """(B, H, W) uint8 on any device → the host. Waits for the device."""
-    array: Labels = labels.cpu().numpy()
+    array: Labels = download(labels)().numpy()
     return array

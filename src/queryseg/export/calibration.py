@@ -20,6 +20,7 @@ from queryseg.data.streets import DOMAINS, Streets
 from queryseg.evaluation.evaluator import spread
 from queryseg.export.export_record import ExportRecord
 from queryseg.export.exported_engine import fit
+from queryseg.inference.engine import Size
 
 NUM_IMAGES = 30
 """Of each data set at most; each gives two calibration images."""
@@ -56,15 +57,19 @@ class Calibration:
     sources: Mapping[str, int]
 
 
+def streets_of_all_domains(size: Size, num_images: int, seed: int) -> dict[str, Streets]:
+    """Domain → generated streets at this size, or at the smallest that streets have."""
+    size = (max(size[0], _SMALLEST_STREET), max(size[1], _SMALLEST_STREET))
+    return {domain: Streets(domain, num_images, seed, size) for domain in DOMAINS}
+
+
 def calibration(record: ExportRecord, datasets: Mapping[str, SegmentationDataset] | None = None) -> Calibration:
     """Images of the data sets, evenly spread, and a shifted copy of each, taking turns among `SHIFTS`; without data
     sets, generated streets of every domain, none of which the parity gate sees. Labels are not read."""
     images: list[Tensor] = []
     sources: dict[str, int] = {}
     if datasets is None:
-        size = (max(record.size[0], _SMALLEST_STREET), max(record.size[1], _SMALLEST_STREET))
-        for domain in DOMAINS:
-            streets = Streets(domain, NUM_STREETS, _SEED, size)
+        for streets in streets_of_all_domains(record.size, NUM_STREETS, _SEED).values():
             images += [streets[index].image for index in range(len(streets))]
             sources[streets.name] = len(streets)
     else:

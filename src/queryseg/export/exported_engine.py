@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.data.protocol import Protocol
 from queryseg.errors import CheckpointError, InputError
@@ -22,6 +21,7 @@ from queryseg.export.tensorrt_format import TensorRtFormat
 from queryseg.export.torch_format import TorchFormat
 from queryseg.inference.engine import Finding, Size
 from queryseg.inference.predictor import Predictor
+from queryseg.inference.windows import enlarged, resized
 
 FORMATS: dict[str, ExportFormat] = {
     one.name: one for one in (OnnxFormat(), OpenVinoFormat(), TensorRtFormat(), TorchFormat())
@@ -58,16 +58,16 @@ class ExportedEngine:
         def scores() -> Tensor:
             if not kept:
                 raise InputError("This exported file gives labels but no scores; export it again with --scores.")
-            return _bilinear(kept[0], wanted)
+            return enlarged(kept[0], wanted)
 
-        def resized() -> Tensor:
+        def at_size() -> Tensor:
             if _size(labels) == wanted:
                 return labels
             if kept:
                 return scores().argmax(1).byte()
             return F.interpolate(labels[:, None], wanted, mode="nearest-exact")[:, 0]
 
-        return Finding(resized, scores)
+        return Finding(at_size, scores)
 
     def fit(self, images: Tensor) -> tuple[Tensor, Size]:
         """See the function `fit`."""
@@ -95,7 +95,7 @@ def fit(images: Tensor, record: ExportRecord) -> tuple[Tensor, Size]:
     scale = min(1.0, height / own_height, width / own_width)
     covered = (max(1, min(height, round(scale * own_height))), max(1, min(width, round(scale * own_width))))
     if covered != (own_height, own_width):
-        images = resize(images, list(covered), InterpolationMode.BILINEAR, antialias=True)
+        images = resized(images, covered)
     if covered == (height, width):
         return images, covered
     mean = torch.tensor([round(255 * value) for value in record.mean], dtype=torch.uint8, device=images.device)
@@ -149,9 +149,3 @@ def suffixes() -> list[str]:
 
 def _size(images: Tensor) -> Size:
     return images.shape[-2], images.shape[-1]
-
-
-def _bilinear(scores: Tensor, size: Size) -> Tensor:
-    if _size(scores) == size:
-        return scores
-    return F.interpolate(scores, size, mode="bilinear", align_corners=False)

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.streets import DOMAINS, Streets
 from queryseg.errors import InputError, QuerysegError, reason_of
 from queryseg.evaluation.evaluation import number
 from queryseg.evaluation.evaluator import Progress, spread
+from queryseg.export.calibration import streets_of_all_domains
 from queryseg.export.export_record import ExportPrecision
 from queryseg.export.exported_engine import ExportedEngine
 from queryseg.inference.engine import Engine, Size
+from queryseg.inference.windows import resized
 from queryseg.metrics.confusion import confusion_matrix, mean_iou
 
 MIN_AGREEMENT: Mapping[ExportPrecision, float] = {"fp32": 0.9999, "bf16": 0.995, "fp16": 0.995}
@@ -34,7 +34,6 @@ MIN_AGREEMENT: Mapping[ExportPrecision, float] = {"fp32": 0.9999, "bf16": 0.995,
 MAX_MIOU_DROP = 0.005
 """Largest loss of mIoU (0…1) of int8 files, on every data set."""
 _SEED = 2_000_000
-_SMALLEST_STREET = 32
 
 
 class ParityError(QuerysegError):
@@ -136,9 +135,9 @@ def parity_gate(
 
 
 def gate_streets(size: tuple[int, int], num_images: int = 2) -> dict[str, SegmentationDataset]:
-    """Generated streets of every domain at this size: what gates and calibrations see if no data set is given."""
-    size = (max(size[0], _SMALLEST_STREET), max(size[1], _SMALLEST_STREET))
-    return {f"streets_{domain}": Streets(domain, num_images, _SEED, size) for domain in DOMAINS}
+    """Generated streets of every domain at this size: what the gate sees if no data set is given."""
+    streets = streets_of_all_domains(size, num_images, _SEED)
+    return {f"streets_{domain}": own for domain, own in streets.items()}
 
 
 def other_size(size: Size) -> Size:
@@ -165,7 +164,7 @@ def _compare(
     total_error, max_error = 0.0, 0.0
     for image, label_map in _images(dataset, num_images):
         if size is not None:
-            image = resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
+            image = resized(image, size)
         fitted, covered = exported.fit(image[None])
         expected, found = _read(engine, exported, fitted)
         labels = [one[0][0, : covered[0], : covered[1]].cpu() for one in (expected, found)]

@@ -21,7 +21,6 @@ from queryseg.inference.host_copies import download
 from queryseg.inference.image_source import ImageSource, as_batch, as_image, find_images
 from queryseg.inference.precision import InferencePrecision, check_precision, matrix_products, with_weights_in
 from queryseg.inference.query_pruning import TOLERANCE, PruningReport, prune_queries
-from queryseg.inference.run_folder import read_model
 from queryseg.inference.segmentation import Segmentation
 from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores, show
 from queryseg.segmenter import Segmenter
@@ -29,7 +28,7 @@ from queryseg.segmenter import Segmenter
 if TYPE_CHECKING:
     from queryseg.inference.video.video_prediction import Frames, VideoPrediction
 
-__all__ = ["Predictor", "find_device", "find_images", "load"]
+__all__ = ["Predictor", "find_device", "find_images"]
 
 STRIP_TOKENS = 1024
 """512×512 pixels in patches of 16."""
@@ -162,30 +161,6 @@ class Predictor:
         # not inference_mode: what a part caches then would break later training of the same model
         with torch.no_grad(), matrix_products(self.precision):
             yield
-
-
-def load(
-    run: str | Path,
-    allow: Iterable[str] = (),
-    device: str | torch.device = "auto",
-    protocol: Protocol | None = None,
-    precision: InferencePrecision = "fp32",
-    compile: bool = False,
-    strip_tokens: int | None = None,
-) -> Predictor:
-    """The model of a run folder, ready to predict.
-
-    allow     packages besides queryseg whose classes the run's recipe may name; loading never executes other code
-    protocol  None: the one that the run was validated with
-
-    device, precision, compile, strip_tokens: see `Predictor`
-
-    Raises: CheckpointError, RecipeError, InputError
-    """
-    loaded = read_model(run, allow)
-    if protocol is None:
-        protocol = recorded_protocol(loaded.recipe)
-    return Predictor(loaded.model, loaded.classes, protocol, device, precision, compile, strip_tokens)
 
 
 def recorded_protocol(recipe: Mapping[str, Any]) -> Protocol:

@@ -44,12 +44,15 @@ def shown_size(size: Size, protocol: Protocol) -> Size:
 
 
 def show(image: Tensor, protocol: Protocol) -> Tensor:
-    """(…, 3, H, W) uint8 → (…, 3, h, w) uint8; bilinear with antialiasing, as training images are resized."""
+    """(…, 3, H, W) uint8 → (…, 3, h, w) uint8, see `resized`."""
     size = shown_size((image.shape[-2], image.shape[-1]), protocol)
-    if size == image.shape[-2:]:
-        return image
-    resized: Tensor = resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
-    return resized
+    return image if size == image.shape[-2:] else resized(image, size)
+
+
+def resized(image: Tensor, size: Size) -> Tensor:
+    """(…, 3, H, W) uint8 → (…, 3, *size) uint8, as training images are resized: bilinear with antialiasing."""
+    result: Tensor = resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
+    return result
 
 
 def sliding_scores(engine: SegmentationEngine, image: Tensor, window: int, stride: int) -> Tensor:
@@ -86,7 +89,7 @@ def find(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Si
     if protocol.window is None:
         return engine.find(shown[None], size)
     averaged = sliding_scores(engine, shown, protocol.window, protocol.stride)[None]
-    return Finding(lambda: _resized(averaged, size).argmax(1).byte(), lambda: _resized(averaged, size))
+    return Finding(lambda: enlarged(averaged, size).argmax(1).byte(), lambda: enlarged(averaged, size))
 
 
 def protocol_scores(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
@@ -110,8 +113,8 @@ def batch_labels(engine: SegmentationEngine, images: Tensor, protocol: Protocol)
     return engine(upload(show(images, protocol), engine.device), size)
 
 
-def _resized(scores: Tensor, size: Size) -> Tensor:
-    """(1, K, h, w) → (1, K, H, W)"""
+def enlarged(scores: Tensor, size: Size) -> Tensor:
+    """(B, K, h, w) → (B, K, *size), bilinear"""
     if scores.shape[2:] == size:
         return scores
     return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
