@@ -20,14 +20,17 @@ IGNORE = 255
 class Sample:
     """One labelled image as a data set hands it out.
 
-    image      (3, H, W) uint8, RGB
-    label_map  (H, W) uint8: class index, or 255 = ignored
-    name       unique in its data set, e.g. "aachen_000001"; errors and reports speak of it
+    image         (3, H, W) uint8, RGB
+    label_map     (H, W) uint8: class index, or 255 = ignored
+    name          unique in its data set, e.g. "aachen_000001"; errors and reports speak of it
+    instance_map  (H, W) int32, or None if the data set tells no objects apart. On pixels of things: the number of the
+                  object, 1 …, unique in the image; 0 there is a crowd, objects nobody told apart. 0 everywhere else.
     """
 
     image: Tensor
     label_map: Tensor
     name: str
+    instance_map: Tensor | None = None
 
 
 @dataclass

@@ -6,7 +6,7 @@ Shape legend: N samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +33,7 @@ class Draw:
 class DrawnSample(Sample):
     """A training sample that remembers its place in the run."""
 
-    position: int
+    position: int = field(kw_only=True)
 
 
 class Transform(Protocol):
@@ -130,7 +130,7 @@ class TrainingSet(Dataset[DrawnSample]):
     def __getitem__(self, draw: Draw) -> DrawnSample:
         generator = seeded(self.seed, _TRANSFORM, draw.position)
         sample = self.transform(self.dataset[draw.index], generator)
-        return DrawnSample(sample.image, sample.label_map, sample.name, draw.position)
+        return DrawnSample(sample.image, sample.label_map, sample.name, sample.instance_map, position=draw.position)
 
 
 def seeded(*keys: int) -> Generator:
