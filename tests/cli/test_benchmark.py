@@ -106,6 +106,20 @@ def test_benchmark(recipe_path, exported, tmp_path, capsys):
         assert Image.open(out / f"{name}.png").width == 2120
 
 
+def test_forms_of_one_recipe(recipe_path):
+    """A recipe beside its own export and itself with fewer queries, nothing of which is left on the disk."""
+    words = [str(recipe_path), f"{recipe_path}@torch:bf16", f"{recipe_path}@pruned"]
+    found = find_candidates(words, Options((32, 64), device="cpu", overrides=("model.queries.num_queries=8",)))
+    assert [one.name for one in found] == ["recipe.yaml", "recipe.yaml@torch:bf16", "recipe.yaml@pruned", "bare"]
+    assert [one.precision for one in found] == ["fp32", "bf16", "fp32", "fp32"]
+    assert "not compared" in found[1].description
+    assert "of 8 queries are read" in found[2].description
+    frames = [torch.randint(0, 256, (3, 32, 64), dtype=torch.uint8)]
+    for one in found[:3]:
+        with one.context():
+            assert one.work(Workload((32, 64), 1)).infer(frames).shape == (1, 32, 64)
+
+
 def test_one_candidate_without_a_bare_one(exported, capsys):
     """An exported file alone is its own reference, and nothing needs a table of stages."""
     assert main(["benchmark", str(exported), "--size", "32", "64", "--rounds", "1", "--warmup", "0"]) == 0
@@ -168,6 +182,10 @@ BAD = {
     "RECIPE --device abacus": "Device 'abacus' cannot be used",
     "RECIPE --model.querys.num_queries 3": "has no option 'querys'",
     "PT2 --modle.x=3": "no recipe is given",
+    "RECIPE@onyx": "There is no form 'onyx' of recipe.yaml. Did you mean 'onnx'?",
+    "RECIPE@onnx:fp8": "There is no precision 'fp8'",
+    "RECIPE@onnx:int8": "Format onnx does not come in int8",
+    "PT2@pruned": "is an exported file already; '@pruned' changes runs and recipes",
     "PT2 --size 64 64": "exported for 32×64 and cannot take 64×64",
 }
 
@@ -182,7 +200,9 @@ def test_bad_input_is_one_sentence(words, request, tmp_path, monkeypatch, capsys
     if "--size" not in words:
         line += ["--size", "32", "64"]
     paths = {"RECIPE": "recipe_path", "PT2": "exported"}
-    line = [str(request.getfixturevalue(paths[word])) if word in paths else word for word in line]
+    for index, (source, at, form) in enumerate(word.partition("@") for word in line):
+        if source in paths:
+            line[index] = f"{request.getfixturevalue(paths[source])}{at}{form}"
     assert main(line) == 2
     error = capsys.readouterr().err
     assert BAD[words] in error

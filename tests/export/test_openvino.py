@@ -33,6 +33,24 @@ def test_int8_says_what_it_was_calibrated_with(exported):
     assert '"node_div/fq_output_0" type="FakeQuantize"' not in text, "the stem's input stays in float"
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_stem_stays_in_float32(precision, exported):
+    """bfloat16 would merge grey levels of dark images; what is behind the stem is computed as asked for. The mark is in
+    the file, so that other programs that run it find it, too."""
+    if precision == "int8":
+        pytest.importorskip("nncf")
+    if not openvino_format._computes(openvino_format.require("openvino", "openvino").Core(), "CPU", "bf16"):
+        pytest.skip("this processor does not compute in bf16")
+    path, _ = exported(QPROMPT, "openvino", precision)
+    compiled = queryseg.load(path, device="cpu").engine.runner.compiled
+    nodes = [(node.get_friendly_name(), node.get_rt_info()) for node in compiled.get_runtime_model().get_ordered_ops()]
+    kinds = [(name, info["layerType"].astype(str), info["runtimePrecision"].astype(str)) for name, info in nodes]
+    first = next(kind for _, layer, kind in kinds if layer == "Convolution")
+    assert first == "f32", "patches to tokens"
+    products = [kind for _, layer, kind in kinds if layer in ("FullyConnected", "MatMul")]
+    assert set(products) & {"bf16", "i8", "u8"}, f"blocks are computed in {set(products)}"
+
+
 def test_bf16_needs_a_processor(qprompt, tmp_path, monkeypatch):
     monkeypatch.setattr(openvino_format, "_computes", lambda core, device, precision: False)
     with pytest.raises(InputError, match="does not compute in bf16"):

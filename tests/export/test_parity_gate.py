@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from math import isnan
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from queryseg.errors import CheckpointError, InputError
 from queryseg.export import exporter
 from queryseg.export.export_record import ExportRecord
 from queryseg.export.parity_gate import Parity, ParityError, ParityReport
+from queryseg.inference.kept_queries import KeptQueries
 
-from .conftest import SIZE, export
+from .conftest import SIZE, Scenes, export
 
 
 def row(agreement: float = 1.0, change: float = 0.0, num_classes: int = 3) -> Parity:
@@ -134,3 +136,23 @@ def test_a_missing_package_is_one_sentence(qprompt, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(InputError, match=r"pip install 'queryseg\[export\]'"):
         export(qprompt, tmp_path / "m.onnx", "onnx")
+
+
+def test_pruned_files_say_what_was_left_out(qprompt, tmp_path):
+    """The file equals the pruned model to the last label; how many labels pruning itself moved stands beside it."""
+    path = tmp_path / "model.pt2"
+    options = {"prune": 1.0, "datasets": {"scenes": Scenes()}, "calibration_data": {"scenes": Scenes()}}
+    report = export(qprompt, path, "torch", **options)
+    row = report.rows[0]
+    assert row.agreement > 0.9999
+    assert 0.5 < row.kept_by_pruning < 1, "of five queries all are needed"
+    assert f"pruning kept {100 * row.kept_by_pruning:.3f} % of labels" in str(row)
+    record = queryseg.load(path, device="cpu").engine.record
+    assert 0 < len(record.pruning["kept"]) < record.pruning["num_queries"]
+    assert dict(record.calibration) == {"scenes": 6, "scenes, shifted": 6}
+    assert record.parity["data"][0]["kept_by_pruning"] == row.kept_by_pruning
+    assert type(qprompt.decoder.heads) is not KeptQueries, "the model itself stays whole"
+
+    whole = export(qprompt, tmp_path / "whole.pt2", "torch", datasets={"scenes": Scenes()})
+    assert isnan(whole.rows[0].kept_by_pruning)
+    assert whole.rows[0].to_json()["kept_by_pruning"] is None

@@ -97,6 +97,18 @@ def test_half_weights_leave_the_given_model_alone(model, classes):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
+def test_half_precision_begins_behind_the_stem(model, classes):
+    """A grey level in the dark is about one bfloat16 step of a normalised pixel: rounded there, patches of neighbouring
+    levels become one."""
+    predictor = Predictor(model, classes, device="cpu", precision="bf16")
+    seen = {}
+    sections = predictor.engine.model.backbone.sections()
+    for name, section in (("stem", sections[0].patch_embed), ("block", sections[1].mlp.fc1)):
+        section.register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output.dtype}))
+    predictor.labels(np.full((64, 64, 3), 3, np.uint8))
+    assert seen == {"stem": torch.float32, "block": torch.bfloat16}
+
+
 def test_tf32_needs_a_gpu(model, classes):
     with pytest.raises(InputError, match="tf32 needs an NVIDIA GPU, but the device is cpu"):
         Predictor(model, classes, device="cpu", precision="tf32")

@@ -13,6 +13,7 @@ from queryseg.benchmarking.exported_candidate import ExportedCandidate
 from queryseg.benchmarking.hugging_face import build_hugging_face
 from queryseg.benchmarking.ladder import ladder
 from queryseg.benchmarking.light_network import LightNetwork
+from queryseg.benchmarking.reshaped import reshaped
 from queryseg.benchmarking.segmenter_candidate import BareBackbone, SegmenterCandidate
 from queryseg.data.class_table import CITYSCAPES, ClassTable, class_table
 from queryseg.data.spelling import did_you_mean
@@ -49,9 +50,10 @@ class Options:
 
 
 def find_candidates(words: Sequence[str], options: Options) -> list[Candidate]:
-    """In the order of the words. A word is a run's folder, a recipe (random weights), an exported file, `hf:MODEL`,
-    `timm:MODEL`, `bare` (the backbone alone) or `ladder` (six arms on one backbone), both of the first run or recipe.
-    Where there is one, `bare` is added at the end if it is not named: ratios refer to it.
+    """In the order of the words. A word is a run's folder, a recipe (random weights), an exported file, a run or recipe
+    in another form (`RUN@openvino:int8`, `RUN@pruned`, see `reshaped`), `hf:MODEL`, `timm:MODEL`, `bare` (the backbone
+    alone) or `ladder` (six arms on one backbone), both of the first run or recipe. Where there is one, `bare` is added
+    at the end if it is not named: ratios refer to it.
 
     Raises: InputError, CheckpointError, RecipeError
     """
@@ -82,6 +84,12 @@ def _is_own(word: str) -> bool:
 
 
 def _own(word: str, words: Sequence[str], options: Options, device: torch.device) -> Candidate:
+    source, at, form = word.rpartition("@")
+    if at and not Path(word).exists():
+        of = _own(source, words, options, device)
+        if not isinstance(of, SegmenterCandidate):
+            raise InputError(f"'{source}' is an exported file already; '@{form}' changes runs and recipes.")
+        return reshaped(of, form, options.size, options.device)
     path = Path(word)
     names = [Path(other).resolve().name for other in words]
     name = word if names.count(path.resolve().name) > 1 else path.resolve().name
@@ -94,7 +102,8 @@ def _own(word: str, words: Sequence[str], options: Options, device: torch.device
         return _untrained(name, recipe, options, device, "recipe, random weights")
     if path.suffix in suffixes():
         return ExportedCandidate(name, path, options.device)
-    kinds = f"a run's folder, a recipe ({_RECIPES[0]}), an exported file ({', '.join(suffixes())})"
+    kinds = f"a run's folder, a recipe ({_RECIPES[0]}), either in another form (RUN@openvino:int8, RUN@pruned)"
+    kinds += f", an exported file ({', '.join(suffixes())})"
     hint = did_you_mean(word, _BUILT_IN) if not path.suffix else ""
     near = hint if "Did you mean" in hint else ""
     raise InputError(f"'{word}' is no candidate: give {kinds}, bare, ladder, hf:MODEL or timm:MODEL.{near}")

@@ -54,18 +54,26 @@ class SegmenterCandidate(TorchCandidate):
         description: str = "",
     ) -> None:
         self.predictor = Predictor(model, classes, Protocol(), device, precision, compiled)
-        engine = self.predictor.engine
-        self.plain = engine.engine if isinstance(engine, CompiledEngine) else cast(Engine, engine)
-        self.model = model = self.plain.model
-        super().__init__(name, model, device, precision, compiled)
+        super().__init__(name, self.model, device, precision, compiled)
         self.classes, self.recipe = classes, recipe
-        parts = " + ".join(type(part).__name__ for role, part in model.parts().items() if role != "heads")
+        parts = " + ".join(type(part).__name__ for role, part in self.model.parts().items() if role != "heads")
         self.description = f"{description}: {parts}" if description else parts
         self.includes = "resize and copy to the device, normalise, network, readout, copy of uint8 labels to the host"
-        late = model.decoder.late_blocks
+        late = self.model.decoder.late_blocks
         if late:
-            depth = model.backbone.dims.depth
+            depth = self.model.backbone.dims.depth
             self.includes += f"; backbone is {depth - late} of {depth} blocks, the rest runs with the queries in head"
+
+    @property
+    def plain(self) -> Engine:
+        """The predictor's engine, not compiled."""
+        engine = self.predictor.engine
+        return engine.engine if isinstance(engine, CompiledEngine) else cast(Engine, engine)
+
+    @property
+    def model(self) -> Segmenter:
+        """As the predictor runs it."""
+        return self.plain.model
 
     @contextmanager
     def context(self) -> Iterator[None]:
@@ -86,8 +94,9 @@ class SegmenterCandidate(TorchCandidate):
             return on_host(engine(show_frames(frames, workload, self.device), frame))
 
         def trunk(images: Tensor) -> tuple[Tensor, Trunk]:
+            start = backbone.begin(images)
             with half_precision(self.precision, self.device):
-                return images, backbone.advance(backbone.begin(images), stop)
+                return images, backbone.advance(start, stop)
 
         def head(state: tuple[Tensor, Trunk]) -> Prediction:
             with half_precision(self.precision, self.device):

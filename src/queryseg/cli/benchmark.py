@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "candidates",
         nargs="+",
         metavar="CANDIDATE",
-        help="folder of a run, recipe.yaml (random weights), exported file, bare, ladder, hf:MODEL, timm:MODEL",
+        help="folder of a run or recipe.yaml (random weights), also as SOURCE@openvino:int8 (any format and precision) "
+        "or SOURCE@pruned; exported file, bare, ladder, hf:MODEL, timm:MODEL",
     )
     hw = ("H", "W")
     parser.add_argument(

@@ -14,6 +14,7 @@ from queryseg.export.export_record import ExportPrecision
 from queryseg.export.exported_engine import FORMATS
 from queryseg.export.exporter import ExportOptions, export_model
 from queryseg.inference.predictor import recorded_protocol
+from queryseg.inference.query_pruning import TOLERANCE
 from queryseg.inference.run_folder import read_model
 
 
@@ -47,7 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME=DATA.yaml",
-        help="images for the ranges of int8, shown as they are and shifted (default: generated streets)",
+        help="images for int8 and --prune, shown as they are and shifted (default: generated streets)",
+    )
+    parser.add_argument(
+        "--prune",
+        type=float,
+        nargs="?",
+        const=TOLERANCE,
+        metavar="TOLERANCE",
+        help="leave out queries that these images do not need; no score of theirs changes by more (default %(const)s)",
     )
     parser.add_argument("--device", default="auto", help="where the gate runs the file (default auto)")
     parser.add_argument(
@@ -72,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         options.dynamic_batch,
         options.dynamic_size,
         options.scores or protocol.window is not None,
+        options.prune,
     )
     with progress_bar("comparing") as progress:
         report = export_model(

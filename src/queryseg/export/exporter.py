@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
 
 from queryseg import __version__
 from queryseg.data.class_table import ClassTable
@@ -18,13 +19,14 @@ from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
 from queryseg.evaluation.evaluator import Progress
-from queryseg.export.calibration import Calibration, calibration
+from queryseg.export.calibration import calibration, streets_of_all_domains
 from queryseg.export.export_format import ExportFormat
 from queryseg.export.export_record import ExportPrecision, ExportRecord
 from queryseg.export.exported_engine import FORMATS, ExportedEngine, check_windows
 from queryseg.export.exported_graph import prepare, trace
 from queryseg.export.parity_gate import ParityError, ParityReport, gate_streets, other_size, parity_gate
 from queryseg.inference.engine import Engine
+from queryseg.inference.query_pruning import prune_queries
 from queryseg.segmenter import Segmenter
 
 
@@ -37,6 +39,8 @@ class ExportOptions:
     dynamic_batch  any number of images at once
     dynamic_size   any image size, where the model allows it; the gate then also tries another size
     scores         also give scores (B, K, H, W); needed for protocols with windows
+    prune          leave out queries that the calibration images do not need, at this tolerance, see `prune_queries`;
+                   the gate compares with the pruned model and says how many labels pruning itself changes
     """
 
     size: tuple[int, int]
@@ -44,6 +48,7 @@ class ExportOptions:
     dynamic_batch: bool = False
     dynamic_size: bool = False
     scores: bool = False
+    prune: float | None = None
 
 
 def export_model(
@@ -63,7 +68,8 @@ def export_model(
 
     model        is left as it is
     datasets     what the gate compares on; None: generated streets of every domain
-    calibration_data  images for the ranges of int8, see `calibration`; None: generated streets of every domain
+    calibration_data  images for the ranges of int8 and for pruning, see `calibration`; None: generated streets of every
+                 domain
     device       where the gate runs the file
 
     Raises: InputError for what the format or the model cannot do, ParityError
@@ -74,16 +80,20 @@ def export_model(
     if protocol.window is not None:
         check_windows(protocol, record)
     int8 = record.precision == "int8"
-    if calibration_data is not None and not int8:
-        raise InputError(f"Only int8 files are calibrated, and this one is {record.precision}; leave out --calibrate.")
+    if calibration_data is not None and not int8 and options.prune is None:
+        raise InputError(
+            f"Only int8 and pruned files are calibrated, and this one is {record.precision}; leave out --calibrate."
+        )
     # mIoU needs more images than agreement, which counts every pixel
     gate_data = gate_streets(record.size, 20 if int8 else 2) if datasets is None else datasets
     _check_data(record, gate_data, given=datasets is not None)
-    ranges = calibration(record, calibration_data) if int8 else Calibration((), {})
-    record = replace(record, calibration=ranges.sources)
-    prepared = prepare(model, record)
-    traced = trace(prepared, record, half=exporter.traces_half)
-    save = exporter.convert(traced, record, ranges.images)
+    images, record = _calibrated(record, options, calibration_data)
+    unpruned = None
+    if options.prune is not None:
+        unpruned = Engine(model.eval())
+        model, pruning = prune_queries(model, (image[0] for image in images), options.prune)
+        record = replace(record, pruning=pruning.to_json())
+    save = exporter.convert(trace(prepare(model, record), record, half=exporter.traces_half), record, images)
     report: ParityReport | None = None
     with _folder_beside(path) as hidden:
         file = Path(hidden) / path.name
@@ -91,7 +101,9 @@ def export_model(
         try:
             exported = ExportedEngine(exporter.open(file, device))
             sizes = (None, other_size(record.size)) if record.dynamic_size else (None,)
-            report = parity_gate(Engine(model.eval()), exported, gate_data, sizes=sizes, progress=progress)
+            report = parity_gate(
+                Engine(model.eval()), exported, gate_data, sizes=sizes, progress=progress, unpruned=unpruned
+            )
             report.check()
         except QuerysegError as error:
             rejected = _move(exporter.files(file), path.parent, ".rejected")
@@ -100,6 +112,31 @@ def export_model(
         save(file, replace(record, parity=report.to_json()))
         _move(exporter.files(file), path.parent, "")
     return report
+
+
+def write_ungated(
+    model: Segmenter, classes: ClassTable, format: str, path: Path, options: ExportOptions, images_per_domain: int = 1
+) -> None:
+    """`export_model` without the gate, calibrated with few images: for files whose time matters and whose labels do
+    not, as of a model with random weights.
+
+    Raises: InputError for what the format or the model cannot do
+    """
+    exporter = _format(format, path)
+    record = _record(model, classes, Protocol(), exporter, options)
+    exporter.check(record)
+    images, record = _calibrated(record, options, streets_of_all_domains(record.size, images_per_domain, seed=0))
+    exporter.convert(trace(prepare(model, record), record, half=exporter.traces_half), record, images)(path, record)
+
+
+def _calibrated(
+    record: ExportRecord, options: ExportOptions, datasets: Mapping[str, SegmentationDataset] | None
+) -> tuple[Sequence[Tensor], ExportRecord]:
+    """Images (1, 3, H, W) if int8 or pruning needs them, and the record that names them."""
+    if record.precision != "int8" and options.prune is None:
+        return (), record
+    shown = calibration(record, datasets)
+    return shown.images, replace(record, calibration=shown.sources)
 
 
 def weights_digest(model: Segmenter) -> str:

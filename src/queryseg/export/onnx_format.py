@@ -6,6 +6,7 @@ Shape legend: B images, H×W pixels.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from queryseg.export.exported_graph import Traced, quiet
 
 _LARGEST_MESSAGE = 2**31 - 2**20
 """Bytes; protobuf holds no more, so weights of larger models go to a file beside."""
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_STEM = "engine.model.backbone.stem"
 Translations = Mapping[Any, Callable[..., Any]]
 """ATen operation → how to write it in ONNX."""
 
@@ -100,6 +103,22 @@ def onnx_model(traced: Traced, record: ExportRecord, translations: Translations 
         ) from error
     assert program is not None, "the dynamo exporter returns a program"
     return program.model_proto
+
+
+def node_scopes(proto: Any) -> dict[str, str]:
+    """Node → the modules that it comes from, as torch writes them: "['', 'engine', 'engine.model.backbone', …]"."""
+    return {
+        node.name: next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+        for node in proto.graph.node
+    }
+
+
+def stem_nodes(proto: Any) -> set[str]:
+    """Names of the nodes from the image to the tokens: normalisation and the backbone's stem."""
+    scopes = node_scopes(proto)
+    stem = {name for name, path in scopes.items() if f"'{_STEM}" in path}
+    before = itertools.takewhile(lambda item: "'engine.model." not in item[1], scopes.items())
+    return stem | {name for name, _ in before}
 
 
 def save_onnx(proto: Any, path: Path) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from queryseg.errors import InputError, reason_of
 from queryseg.export.export_format import ExportFormat, Runner, Save, damaged, require
 from queryseg.export.export_record import KEY, ExportRecord
 from queryseg.export.exported_graph import Traced
-from queryseg.export.onnx_format import onnx_model, save_onnx
+from queryseg.export.onnx_format import onnx_model, save_onnx, stem_nodes
 from queryseg.export.quantization import float_nodes, quantized
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "bf16"}
@@ -29,7 +31,8 @@ class OpenVinoFormat(ExportFormat):
 
     fp32 is computed in float32 even where OpenVINO would choose less by itself. bf16 is computed in bfloat16 on devices
     that have it; weights stay float32. fp16 halves the weights and is computed in half precision on devices that have
-    it. Elsewhere both are computed in float32.
+    it. Elsewhere both are computed in float32. Normalisation and the backbone's stem are marked in the file to stay in
+    float32: half precision there would merge the grey levels of dark images.
     """
 
     name, suffix = "openvino", ".xml"
@@ -56,7 +59,8 @@ class OpenVinoFormat(ExportFormat):
                 if record.precision == "int8":
                     model = quantized(model, images, float_nodes(proto))
                 openvino.save_model(model, str(path.with_suffix(".xml")), compress_to_fp16=record.precision == "fp16")
-                content = path.with_suffix(".xml").read_bytes(), path.with_suffix(".bin").read_bytes()
+                xml = in_float32(path.with_suffix(".xml").read_bytes(), stem_nodes(proto))
+                content = xml, path.with_suffix(".bin").read_bytes()
             except RuntimeError as error:
                 raise InputError(f"This model has no OpenVINO form ({reason_of(error)}); try --format onnx.") from error
 
@@ -101,6 +105,24 @@ class OpenVinoRunner(Runner):
     def run(self, images: Tensor) -> Sequence[Tensor]:
         outputs = self.compiled(images.numpy())
         return [torch.from_numpy(outputs[name].copy()) for name in self.record.output_names]
+
+
+def in_float32(xml: bytes, nodes: AbstractSet[str]) -> bytes:
+    """The file's text with these nodes marked to stay in float32 whatever the rest is computed in.
+
+    Written as text because Python has no word for the mark. A convolution with a bias becomes two layers, of which the
+    addition takes the name.
+    """
+    root = ElementTree.fromstring(xml)
+    for layer in root.iterfind("layers/layer"):
+        if layer.get("name", "").removesuffix("/WithoutBiases") in nodes and layer.get("type") != "Const":
+            info = layer.find("rt_info")
+            if info is None:
+                info = ElementTree.Element("rt_info")
+                layer.insert(0 if layer.find("data") is None else 1, info)
+            ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
+    marked: bytes = ElementTree.tostring(root)
+    return marked
 
 
 def _computes(core: Any, device: str, precision: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ class ParityError(QuerysegError):
 class Parity:
     """One data set. Agreement is a share of pixels; scores and mIoU are nan where there are none.
 
-    num_classes  that the model itself predicts in these images
+    num_classes      that the model itself predicts in these images
+    kept_by_pruning  share of labels that the model had before its queries were pruned; nan if they were not
     """
 
     name: str
@@ -55,6 +56,7 @@ class Parity:
     mean_score_error: float
     mean_iou_model: float
     mean_iou_export: float
+    kept_by_pruning: float = nan
 
     @property
     def mean_iou_change(self) -> float:
@@ -69,6 +71,8 @@ class Parity:
         text = f"{self.name}: {100 * self.agreement:.3f} % of labels agree"
         if not isnan(self.mean_iou_change):
             text += f", mIoU {100 * self.mean_iou_model:.2f} → {100 * self.mean_iou_export:.2f}"
+        if not isnan(self.kept_by_pruning):
+            text += f"; pruning kept {100 * self.kept_by_pruning:.3f} % of labels"
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -118,6 +122,7 @@ def parity_gate(
     num_images: int = 20,
     sizes: Sequence[Size | None] = (None,),
     progress: Progress | None = None,
+    unpruned: Engine | None = None,
 ) -> ParityReport:
     """Both on the same images, data set by data set; never raises because they differ (see `ParityReport.check`).
 
@@ -125,12 +130,13 @@ def parity_gate(
     datasets    see `gate_streets`, or labelled images of the model's classes; labels of other classes are not compared
     num_images  of each data set at most, evenly spread
     sizes       (H, W) in pixels to which images are resized before; None: their own. One row for each
+    unpruned    engine of the model before its queries were pruned; what that changed is reported and not judged
     """
     rows: list[Parity] = []
     for size, (name, dataset) in product(sizes, datasets.items()):
         if progress is not None:
             progress(len(rows), len(sizes) * len(datasets))
-        rows.append(_compare(engine, exported, name, dataset, num_images, size))
+        rows.append(_compare(engine, exported, name, dataset, num_images, size, unpruned))
     return ParityReport(exported.record.precision, tuple(rows))
 
 
@@ -153,6 +159,7 @@ def _compare(
     dataset: SegmentationDataset,
     num_images: int,
     size: Size | None,
+    unpruned: Engine | None,
 ) -> Parity:
     if size is not None:
         name = f"{name} at {size[0]}×{size[1]}"
@@ -160,7 +167,7 @@ def _compare(
     num_classes = len(exported.record.classes)
     confusions = torch.zeros(2, num_classes, num_classes, dtype=torch.int64)
     seen = torch.zeros(num_classes, dtype=torch.int64)
-    num_pixels = num_equal = num_scores = 0
+    num_pixels = num_equal = num_kept = num_scores = 0
     total_error, max_error = 0.0, 0.0
     for image, label_map in _images(dataset, num_images):
         if size is not None:
@@ -170,6 +177,10 @@ def _compare(
         labels = [one[0][0, : covered[0], : covered[1]].cpu() for one in (expected, found)]
         num_pixels += labels[0].numel()
         num_equal += int((labels[0] == labels[1]).sum())
+        if unpruned is not None:
+            with torch.no_grad():
+                before = unpruned(fitted.to(unpruned.device))[0, : covered[0], : covered[1]].cpu()
+            num_kept += int((before == labels[0]).sum())
         seen += torch.bincount(labels[0].flatten().long(), minlength=num_classes)
         if len(found) > 1:
             error = (expected[1] - found[1]).cpu()[..., : covered[0], : covered[1]].abs()
@@ -179,10 +190,12 @@ def _compare(
             for index, one in enumerate(labels):
                 whole = F.interpolate(one[None, None], (label_map.shape[0], label_map.shape[1]), mode="nearest-exact")
                 confusions[index] += confusion_matrix(whole[0, 0], label_map, num_classes)
-    scored = mean_iou(confusions).tolist() if labelled else [float("nan")] * 2
-    errors = (max_error, total_error / num_scores) if num_scores else (float("nan"),) * 2
+    scored = mean_iou(confusions).tolist() if labelled else [nan] * 2
+    errors = (max_error, total_error / num_scores) if num_scores else (nan, nan)
     images = min(num_images, len(dataset))
-    return Parity(name, images, int((seen > 0).sum()), num_equal / num_pixels, *errors, *scored)
+    kept = nan if unpruned is None else num_kept / num_pixels
+    shares = (num_equal / num_pixels, *errors, scored[0], scored[1], kept)
+    return Parity(name, images, int((seen > 0).sum()), *shares)
 
 
 def _images(dataset: SegmentationDataset, num_images: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from queryseg.errors import InputError, reason_of
 from queryseg.export.export_format import require
+from queryseg.export.onnx_format import node_scopes, stem_nodes
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
-_DECODER, _STEM = "engine.model.decoder", "engine.model.backbone.stem"
+_DECODER = "engine.model.decoder"
 
 
 def quantized(model: Any, images: Sequence[Tensor], in_float: AbstractSet[str]) -> Any:
@@ -59,9 +59,6 @@ def float_nodes(proto: Any) -> set[str]:
     - the decoder (QPrompt's and EoMT's last blocks, heads, upsampler, product of embeddings and features) and the
       readout: they are a small part of the work and decide where borders lie.
     """
-    names = set()
-    for node in proto.graph.node:
-        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
-        if f"'{_DECODER}'" in scopes or f"'{_STEM}" in scopes or "'engine.model." not in scopes:
-            names.add(node.name)
-    return names
+    scopes = node_scopes(proto)
+    outside = {name for name, path in scopes.items() if f"'{_DECODER}'" in path or "'engine.model." not in path}
+    return outside | stem_nodes(proto)

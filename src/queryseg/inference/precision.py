@@ -15,7 +15,8 @@ from queryseg.segmenter import Segmenter
 
 InferencePrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 """tf32: products of float32 matrices with 10 bits of mantissa, on NVIDIA GPUs since Ampere. bf16, fp16: products and
-convolutions in half precision, sums, norms and softmax in float32 (torch's autocast); readout in float32."""
+convolutions in half precision, sums, norms and softmax in float32 (torch's autocast); the stem (patches to tokens; dark
+pixels lie close together) and the readout in float32."""
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
@@ -51,12 +52,13 @@ def matrix_products(precision: InferencePrecision) -> Iterator[None]:
 
 
 def with_weights_in(precision: InferencePrecision, model: Segmenter) -> Segmenter:
-    """A copy whose weights of matrix products have half precision, so that they are not converted in every forward
-    pass; the model itself for full precision."""
+    """A copy whose weights of matrix products behind the stem have half precision, so that they are not converted in
+    every forward pass; the model itself for full precision."""
     if precision not in HALF:
         return model
     model = copy.deepcopy(model)
+    stem = set(model.backbone.sections()[0].modules())
     for module in model.modules():
-        if isinstance(module, _PRODUCTS):
+        if isinstance(module, _PRODUCTS) and module not in stem:
             module.to(HALF[precision])
     return model
