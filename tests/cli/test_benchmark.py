@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -111,6 +112,9 @@ def test_forms_of_one_recipe(recipe_path):
     words = [str(recipe_path), f"{recipe_path}@torch:bf16", f"{recipe_path}@pruned"]
     found = find_candidates(words, Options((32, 64), device="cpu", overrides=("model.queries.num_queries=8",)))
     assert [one.name for one in found] == ["recipe.yaml", "recipe.yaml@torch:bf16", "recipe.yaml@pruned", "bare"]
+    result = benchmark(found, Workload((32, 64), 1), Settings(rounds=2, warmup=1, stages=False)).to_json()
+    ratios = [one["ratios"]["infer_to_source"] for one in result["candidates"]]
+    assert [ratio is None for ratio in ratios] == [True, False, False, True], "forms are compared with what they are of"
     assert [one.precision for one in found] == ["fp32", "bf16", "fp32", "fp32"]
     assert "not compared" in found[1].description
     assert "of 8 queries are read" in found[2].description
@@ -178,6 +182,7 @@ BAD = {
     "RECIPE --batch 0": "batch of 0",
     "RECIPE --size 0 64": "has no pixels",
     "RECIPE --sizes 64": "no size; write HEIGHTxWIDTH",
+    "RECIPE --json RECIPE/figures.json": "recipe.yaml/figures.json cannot be written; choose another file",
     "RECIPE --threads 0": "--threads is 0",
     "RECIPE --device abacus": "Device 'abacus' cannot be used",
     "RECIPE --model.querys.num_queries 3": "has no option 'querys'",
@@ -200,9 +205,9 @@ def test_bad_input_is_one_sentence(words, request, tmp_path, monkeypatch, capsys
     if "--size" not in words:
         line += ["--size", "32", "64"]
     paths = {"RECIPE": "recipe_path", "PT2": "exported"}
-    for index, (source, at, form) in enumerate(word.partition("@") for word in line):
+    for index, (source, rest) in enumerate([*re.split("(?=[@/])", word, maxsplit=1), ""][:2] for word in line):
         if source in paths:
-            line[index] = f"{request.getfixturevalue(paths[source])}{at}{form}"
+            line[index] = f"{request.getfixturevalue(paths[source])}{rest}"
     assert main(line) == 2
     error = capsys.readouterr().err
     assert BAD[words] in error

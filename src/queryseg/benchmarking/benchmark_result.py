@@ -68,6 +68,11 @@ class BenchmarkResult:
     def __getitem__(self, name: str) -> Measurement:
         return next(one for one in self.measurements if one.facts.name == name)
 
+    def source_of(self, one: Measurement) -> Measurement | None:
+        """What a candidate in another form (`RUN@openvino:int8`) was made from, if that took part."""
+        source, at, _ = one.facts.name.rpartition("@")
+        return next((other for other in self.measurements if at and other.facts.name == source), None)
+
     @property
     def warnings(self) -> list[str]:
         """Why these figures may not be trusted, loudest first."""
@@ -113,6 +118,8 @@ class BenchmarkResult:
             "flop_limit": {one.limit_name: one.limit_json() for one in self.measurements},
             "warnings": list(self.warnings),
             "notes": list(self.notes),
-            "candidates": [one.to_json(reference, self.workload.batch) for one in self.measurements],
+            "candidates": [
+                one.to_json(reference, self.workload.batch, self.source_of(one)) for one in self.measurements
+            ],
             "sweeps": [sweep.to_json() for sweep in self.sweeps],
         }

@@ -53,11 +53,13 @@ def terminal(result: BenchmarkResult) -> Group:
 
 
 def time_rows(result: BenchmarkResult) -> Rows:
-    """A row per candidate: percentiles of infer, its ratio, end to end."""
-    head = ["candidate", "infer p50", "p95", "p99", "spread", f"× {short(result)}", "end to end"]
+    """A row per candidate: percentiles of infer, its ratio (of candidates in another form, such as RUN@onnx, also to
+    the run itself), end to end."""
+    head = ["candidate", "infer p50", "p95", "p99", "spread", f"× {short(result)}", "× source", "end to end"]
     reference = result[result.reference]
     rows = [head]
     for one in result.measurements:
+        source = result.source_of(one)
         infer = Durations.of(one.infer)
         ends = one.end_to_end
         rows.append(
@@ -66,10 +68,11 @@ def time_rows(result: BenchmarkResult) -> Rows:
                 *(milliseconds(value) for value in (infer.p50, infer.p95, infer.p99)),
                 f"{infer.spread:.0%}{' !' if infer.spread > LARGE_SPREAD else ''}",
                 interval(paired_ratio(one.infer, reference.infer)),
+                NONE if source is None else three_digits(paired_ratio(one.infer, source.infer).median),
                 NONE if ends is None else milliseconds(Durations.of(ends).p50),
             ]
         )
-    return rows
+    return _without_empty(rows)
 
 
 def cost_rows(result: BenchmarkResult) -> Rows:
@@ -93,8 +96,7 @@ def cost_rows(result: BenchmarkResult) -> Rows:
                 NONE if limit is None else interval(limit),
             ]
         )
-    known = [i for i in range(len(rows[0])) if i < 2 or any(row[i] != NONE for row in rows[1:])]
-    return [[row[i] for i in known] for row in rows]
+    return _without_empty(rows)
 
 
 def stage_rows(result: BenchmarkResult) -> Rows:
@@ -199,6 +201,12 @@ def time_note(result: BenchmarkResult) -> str:
         f"range over median. × {short(result)}: median of the rounds' own ratios to {result.reference} [quartiles]. "
         "infer: host to host, preprocess to readout; end to end: decode + infer + draw."
     )
+
+
+def _without_empty(rows: Rows) -> Rows:
+    """Columns behind the second that nobody fills are left out."""
+    known = [i for i in range(len(rows[0])) if i < 2 or any(row[i] != NONE for row in rows[1:])]
+    return [[row[i] for i in known] for row in rows]
 
 
 def cost_note(result: BenchmarkResult) -> str:

@@ -84,14 +84,14 @@ def _is_own(word: str) -> bool:
 
 
 def _own(word: str, words: Sequence[str], options: Options, device: torch.device) -> Candidate:
-    source, at, form = word.rpartition("@")
-    if at and not Path(word).exists():
+    source, form = _split(word)
+    if form:
         of = _own(source, words, options, device)
         if not isinstance(of, SegmenterCandidate):
             raise InputError(f"'{source}' is an exported file already; '@{form}' changes runs and recipes.")
         return reshaped(of, form, options.size, options.device)
     path = Path(word)
-    names = [Path(other).resolve().name for other in words]
+    names = [Path(other).resolve().name for other in {_split(other)[0] for other in words}]
     name = word if names.count(path.resolve().name) > 1 else path.resolve().name
     if path.is_dir():
         run = read_model(path, options.allow)
@@ -107,6 +107,12 @@ def _own(word: str, words: Sequence[str], options: Options, device: torch.device
     hint = did_you_mean(word, _BUILT_IN) if not path.suffix else ""
     near = hint if "Did you mean" in hint else ""
     raise InputError(f"'{word}' is no candidate: give {kinds}, bare, ladder, hf:MODEL or timm:MODEL.{near}")
+
+
+def _split(word: str) -> tuple[str, str]:
+    """ "runs/mine@onnx" → ("runs/mine", "onnx"), without a form ("runs/mine", "")"""
+    source, at, form = word.rpartition("@")
+    return (source, form) if at and not Path(word).exists() else (word, "")
 
 
 def _untrained(

@@ -98,8 +98,8 @@ class Measurement:
         """The matrix product and what it reached."""
         return {"flops": self.limit_flops, "flops_per_second": self.limit_speed, "times": _times(self.limit)}
 
-    def to_json(self, reference: Measurement, batch: int) -> dict[str, Any]:
-        """reference: what ratios refer to."""
+    def to_json(self, reference: Measurement, batch: int, source: Measurement | None = None) -> dict[str, Any]:
+        """reference: what ratios refer to; source: what it is another form of."""
         facts, ends, total = self.facts, self.end_to_end, self.stage_sum
         infer = Durations.of(self.infer)
         times: dict[str, Any] = {"infer": _times(self.infer)}
@@ -121,6 +121,7 @@ class Measurement:
             "ratios": {
                 "to": reference.facts.name,
                 "infer": paired_ratio(self.infer, reference.infer).to_json(),
+                "infer_to_source": None if source is None else paired_ratio(self.infer, source.infer).to_json(),
                 "end_to_end": None if ends is None else paired_ratio(ends, reference.infer).to_json(),
                 "parameters": share(facts.parameters, reference.facts.parameters),
                 "flops": share(self.total_flops, reference.total_flops),

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +16,7 @@ import torch
 from queryseg.benchmarking import Options, Settings, Workload, benchmark, find_candidates
 from queryseg.benchmarking.benchmark_report import write_report
 from queryseg.benchmarking.benchmark_table import terminal
-from queryseg.cli.output import console, make_folder, progress_bar, write_json
+from queryseg.cli.output import check_json, console, make_folder, progress_bar, write_json
 from queryseg.errors import UsageError
 from queryseg.inference.engine import Size
 from queryseg.inference.precision import InferencePrecision
@@ -62,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         if options.threads < 1:
             raise UsageError(f"--threads is {options.threads}; give at least 1.")
         torch.set_num_threads(options.threads)
+    check_json(options.json)
     size: Size = (options.size[0], options.size[1])
     frame: Size | None = None if options.frame is None else (options.frame[0], options.frame[1])
     workload = Workload(size, options.batch[0], frame)
@@ -74,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     with progress_bar("benchmark") as progress:
         result = benchmark(candidates, workload, settings, progress)
     console.print(terminal(result))
-    content = result.to_json()
+    content = {"command": shlex.join(["queryseg", *sys.argv[1:]]), **result.to_json()}
     write_json(options.json, content)
     if out is not None:
         write_json(out / "benchmark.json", content)

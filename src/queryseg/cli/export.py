@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from queryseg.cli.evaluation_options import named_sources
-from queryseg.cli.output import console, progress_bar, write_json
+from queryseg.cli.output import check_json, console, progress_bar, write_json
 from queryseg.data.data_file import open_data
 from queryseg.errors import UsageError
 from queryseg.export.export_record import ExportPrecision
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert, compare, write; print the gate's figures."""
+    check_json(options.json)
     datasets = {name: open_data(path) for name, path in named_sources(options.data).items()} or None
     calibration = {name: open_data(path) for name, path in named_sources(options.calibrate).items()} or None
     loaded = read_model(options.run, options.allow_code)

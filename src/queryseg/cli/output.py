@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,15 @@ def make_folder(path: Path) -> Path:
             f"The folder {path} cannot be written ({error.strerror}); choose another with --out."
         ) from None
     return path
+
+
+def check_json(path: Path | None) -> None:
+    """Before long work: could the file be written? Raises: InputError"""
+    if path is None:
+        return
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"{path} cannot be written; choose another file.")
 
 
 def write_json(path: Path | None, content: Any) -> None:
