@@ -59,7 +59,7 @@ def test_bf16_needs_a_processor(qprompt, tmp_path, monkeypatch):
 
 def test_without_nncf(qprompt, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(InputError, match=r"int8 need the package nncf.*queryseg\[export\]"):
+    with pytest.raises(InputError, match=r"int8 needs the package nncf.*queryseg\[export\]"):
         export(qprompt, tmp_path / "model.xml", "openvino", precision="int8", datasets={"scenes": Scenes()})
 
 

@@ -5,7 +5,6 @@ Shape legend: B images, K classes, H×W pixels of a frame, h×w as shown to the 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from queryseg.benchmarking.workload import Workload, shown
 from queryseg.data.class_table import ClassTable
 from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.extras import require
 from queryseg.inference.engine import Size
 from queryseg.inference.precision import InferencePrecision
 
@@ -241,10 +241,4 @@ def build_hugging_face(
 
 
 def _transformers() -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError:
-        raise InputError(
-            "Hugging Face's models need the package transformers, which is not installed; run "
-            "`pip install 'queryseg[benchmark]'`."
-        ) from None
+    return require("transformers", "A Hugging Face model", "benchmark")

@@ -5,7 +5,6 @@ Shape legend: B images, K classes, H×W pixels.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from queryseg.errors import CheckpointError, InputError, reason_of
+from queryseg import extras
+from queryseg.errors import CheckpointError, reason_of
 from queryseg.export.export_record import ExportPrecision, ExportRecord
 from queryseg.export.exported_graph import Traced
 
@@ -78,13 +78,7 @@ class ExportFormat(ABC):
 
 def require(library: str, format_name: str, extra: str = "export") -> Any:
     """Import a library of an extra. Raises: InputError if it is not installed"""
-    try:
-        return importlib.import_module(library)
-    except ImportError:
-        raise InputError(
-            f"Files of format {format_name} need the package {library}, which is not installed; run "
-            f"`pip install 'queryseg[{extra}]'`."
-        ) from None
+    return extras.require(library, f"Format {format_name}", extra)
 
 
 def damaged(path: Path, error: BaseException) -> CheckpointError:

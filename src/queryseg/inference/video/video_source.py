@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from queryseg.errors import InputError
+from queryseg.extras import require
 from queryseg.inference.video.frame_source import Frame, check_max_frames
 
 if TYPE_CHECKING:
@@ -34,11 +35,7 @@ NETWORK_SECONDS = 10.0
 
 def import_av() -> Any:
     """PyAV. Raises: InputError naming the extra that it comes with"""
-    try:
-        import av
-    except ImportError as error:
-        raise InputError("Video needs PyAV, which is not installed; run pip install 'queryseg[video]'.") from error
-    return av
+    return require("av", "Video", "video")
 
 
 class VideoSource:
