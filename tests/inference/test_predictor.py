@@ -126,6 +126,14 @@ def test_a_compiled_graph_is_whole_and_says_the_same(model, classes, picture, pr
         assert (fast.labels(picture) == expected.labels).mean() > 0.99
 
 
+def test_images_of_many_sizes_are_compiled(model, classes):
+    """torch stops after eight by itself."""
+    compiled = CompiledEngine(Predictor(model, classes, device="cpu").engine, backend="eager")
+    predictor = Predictor(compiled, classes)
+    for height in range(32, 43):
+        assert predictor.labels(np.zeros((height, 48, 3), np.uint8)).shape == (height, 48)
+
+
 def test_machine_code_says_the_same(model, classes, picture):
     compiled = Predictor(model, classes, device="cpu", compile=True)
     assert isinstance(compiled.engine, CompiledEngine)

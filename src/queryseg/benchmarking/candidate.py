@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from queryseg.benchmarking.workload import Workload
 from queryseg.data.class_table import ClassTable
+from queryseg.inference.engine import raise_recompile_limit
 from queryseg.inference.host_copies import download, upload
 from queryseg.inference.precision import InferencePrecision, check_precision, half_precision, matrix_products
 from queryseg.inference.windows import resized
@@ -27,8 +28,6 @@ Frames = Sequence[Tensor]
 
 Labels = npt.NDArray[np.uint8]
 """(B, H, W)"""
-
-_MOST_GRAPHS = 128
 
 
 @dataclass(frozen=True)
@@ -122,11 +121,6 @@ class TorchCandidate(Candidate):
             return function
         raise_recompile_limit()
         return torch.compile(function, dynamic=False)
-
-
-def raise_recompile_limit() -> None:
-    """Candidates and sizes share code, and past its limit torch runs what comes next uncompiled, in silence."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
 
 
 def num_parameters(*modules: nn.Module) -> int:

@@ -22,7 +22,6 @@ from queryseg.benchmarking.candidate import (
     Work,
     num_parameters,
     on_host,
-    raise_recompile_limit,
     show_frames,
 )
 from queryseg.benchmarking.workload import Workload
@@ -84,7 +83,6 @@ class SegmenterCandidate(TorchCandidate):
     def work(self, workload: Workload) -> Work:
         model, size, frame = self.model, workload.size, workload.frame_size
         covered = self.plain.covered(size, frame)
-        raise_recompile_limit()
         engine = self.predictor.engine
         backbone = model.backbone
         stop = backbone.dims.depth - model.decoder.late_blocks

@@ -18,6 +18,7 @@ from queryseg.inference.precision import InferencePrecision, half_precision
 from queryseg.segmenter import Segmenter
 from queryseg.types import Prediction
 
+_MOST_GRAPHS = 128
 Size = tuple[int, int]
 Reading = tuple[Prediction, Size, Size]
 
@@ -120,6 +121,7 @@ class CompiledEngine:
 
     def __init__(self, engine: Engine, backend: str = "inductor") -> None:
         self.engine = engine
+        raise_recompile_limit()
         mode = "reduce-overhead" if engine.device.type == "cuda" else None
         self._labels = torch.compile(engine.forward, fullgraph=True, dynamic=False, backend=backend, mode=mode)
         # no CUDA graph, which would write the next reading over one that is still to be enlarged
@@ -151,6 +153,12 @@ def _compiled(function: Callable[[Tensor, Size | None], T], images: Tensor, size
         raise InputError(
             f"This model cannot be compiled here ({reason_of(error)}); predict without compile, or export it."
         ) from error
+
+
+def raise_recompile_limit() -> None:
+    """Models and sizes share code. Behind its limit of 8, torch refuses what comes next, or runs it uncompiled in
+    silence."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
 
 
 def in_full_precision(reading: Prediction) -> Prediction:
