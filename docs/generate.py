@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "recipes" / "qprompt_r1" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "recipes" / "qprompt_r1" / "README.md")
 sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
 from summary import arm_table, figure_table, markdown, query_table, read_rows  # noqa: E402
 
@@ -41,16 +41,10 @@ def domains() -> str:
 
 def promises() -> str:
     """What was promised, what was measured, and by which command."""
-    latency = read(RESULTS / "latency.json")["results"]
     criterion = read(RESULTS / "criterion.json")["results"]
     loading = read(RESULTS / "loading.json")["results"]
     lines = [
-        [
-            "whole path (uint8 → labels) over the bare timm backbone, ViT-S/16, 512×1024, float32, eager",
-            f"≤ {latency['promised_ratio_at_most']:.2f} ×",
-            f"{latency['ratio']:.2f} ×",
-            "`benchmarks/latency.py`",
-        ],
+        *speeds(),
         [
             "set criterion in a training step, ViT-S/16, 512², batch 4",
             f"≤ {criterion['promised_share_at_most']:.0%}",
@@ -83,6 +77,60 @@ def promises() -> str:
     return markdown(["what", "promised", "measured", "command"], lines)
 
 
+def speeds() -> list[list[str]]:
+    """Rows about whole paths on a CPU; commands in docs/performance.md."""
+    eager, compiled, exports, ladder = (
+        {one["name"].removeprefix("gtav.yaml") or "own": one for one in read(RESULTS / f"{name}.json")["candidates"]}
+        for name in ("whole_path", "whole_path_compiled", "exports", "ladder")
+    )
+    what = "whole path (uint8 → labels) over the bare timm backbone in eager float32, ViT-S/16, 512×1024"
+    against = "the same, compiled against compiled"
+    lines = [
+        [what, "≤ 1.20 ×", times(eager["own"])],
+        [against, "≤ 1.12 ×", times(compiled["own"])],
+        ["the same: weights and peak of memory", "≤ 1.50 ×", f"{eager['own']['ratios']['memory']:.2f} ×"],
+        ["the same, exported: OpenVINO fp32", "≤ 0.95 ×", times(exports["@openvino:fp32"])],
+        ["the same, exported: OpenVINO bf16", "≤ 0.54 ×", times(exports["@openvino:bf16"])],
+        ["the same, exported: OpenVINO int8 and bf16", "≤ 0.42 ×", times(exports["@openvino:int8"])],
+        ["the same: Hugging Face's EoMT with its own processing", "", times(ladder["hf:eomt_small"])],
+    ]
+    return [[*line, "`queryseg benchmark`"] for line in lines]
+
+
+def times(candidate: Any) -> str:
+    """Median of the rounds' ratios, with quartiles."""
+    ratio = candidate["ratios"]["infer"]
+    return f"{ratio['median']:.2f} × [{ratio['quartile_1']:.2f}, {ratio['quartile_3']:.2f}]"
+
+
+def exports() -> str:
+    """The same weights in every form, as shares of the bare backbone and of the run itself."""
+    lines = []
+    for one in read(RESULTS / "exports.json")["candidates"]:
+        source = one["ratios"].get("infer_to_source")
+        infer = one["times"]["infer"]
+        form = one["name"].removeprefix("gtav.yaml").removeprefix("@").replace(":", " ") or "torch, eager"
+        to_source = "–" if source is None else f"{source['median']:.2f} ×"
+        lines.append([form, one["precision"], f"{infer['p50_ms']:.0f}", times(one), to_source])
+    return markdown(["form", "precision", "ms", "× bare backbone", "× eager"], lines)
+
+
+def ladder() -> str:
+    """Arms of one backbone, and the paper's images per second at ViT-L on a GPU."""
+    paper = {"Mask2Former": 11, "− pixel decoder": 25, "MLP head": 55, "QPrompt": 54}
+    candidates = read(RESULTS / "ladder.json")["candidates"]
+    own = next(one for one in candidates if one["name"] == "ladder: QPrompt")
+    lines = []
+    for one in candidates:
+        name = one["name"].removeprefix("ladder: ").replace("gtav.yaml", "QPrompt-R1 (gtav.yaml)")
+        speed = own["times"]["infer"]["p50_ms"] / one["times"]["infer"]["p50_ms"]
+        published = f"{paper[name] / paper['QPrompt']:.2f}" if name in paper else "–"
+        memory = f"{one['ratios']['memory']:.2f} ×"
+        lines.append([name, times(one), f"{speed:.2f}", published, f"{one['ratios']['flops']:.2f} ×", memory])
+    head = ["candidate", "time × bare", "speed, QPrompt = 1", "the paper's FPS, QPrompt = 1", "FLOPs", "memory"]
+    return markdown(head, lines)
+
+
 def camvid() -> str:
     """mIoU on real images beside the protocol."""
     entry = read(ROOT / "recipes" / "qprompt_r1" / "expected.json")["camvid"]
@@ -94,6 +142,8 @@ def camvid() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "domains": domains,
     "promises": promises,
+    "exports": exports,
+    "ladder": ladder,
     "camvid": camvid,
     "arms": lambda: arm_table(read_rows(), "streets"),
     "figures": lambda: figure_table(read_rows(), "streets"),
