@@ -115,6 +115,25 @@ def exports() -> str:
     return markdown(["form", "precision", "ms", "× bare backbone", "× eager"], lines)
 
 
+def parity() -> str:
+    """Worst test set of every file."""
+    lines = []
+    for data, models in read(RESULTS / "export_parity.json")["results"].items():
+        for model, precisions in models.items():
+            cells = {p: (min(r["agreement"] for r in rows.values()), worst(rows)) for p, rows in precisions.items()}
+            texts = [
+                f"{100 * cells[p][0]:.2f} %, {cells[p][1]:+.2f}" if p in cells else "–"
+                for p in ("fp32", "bf16", "int8")
+            ]
+            lines.append([data, model, *texts])
+    return markdown(["trained on", "run", "fp32", "bf16", "int8 and bf16"], lines)
+
+
+def worst(rows: Any) -> float:
+    """Most points of mIoU lost."""
+    return min(100 * (row["mean_iou_file"] - row["mean_iou_run"]) for row in rows.values())
+
+
 def ladder() -> str:
     """Arms of one backbone, and the paper's images per second at ViT-L on a GPU."""
     paper = {"Mask2Former": 11, "− pixel decoder": 25, "MLP head": 55, "QPrompt": 54}
@@ -144,6 +163,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "promises": promises,
     "exports": exports,
     "ladder": ladder,
+    "parity": parity,
     "camvid": camvid,
     "arms": lambda: arm_table(read_rows(), "streets"),
     "figures": lambda: figure_table(read_rows(), "streets"),
