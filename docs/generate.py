@@ -121,10 +121,8 @@ def parity() -> str:
     for data, models in read(RESULTS / "export_parity.json")["results"].items():
         for model, precisions in models.items():
             cells = {p: (min(r["agreement"] for r in rows.values()), worst(rows)) for p, rows in precisions.items()}
-            texts = [
-                f"{100 * cells[p][0]:.2f} %, {cells[p][1]:+.2f}" if p in cells else "–"
-                for p in ("fp32", "bf16", "int8")
-            ]
+            shown = {p: f"{100 * agreement:.2f} %, {change:+.2f}" for p, (agreement, change) in cells.items()}
+            texts = [shown.get(p, "–") for p in ("fp32", "bf16", "int8")]
             lines.append([data, model, *texts])
     return markdown(["trained on", "run", "fp32", "bf16", "int8 and bf16"], lines)
 
