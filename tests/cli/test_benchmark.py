@@ -109,17 +109,21 @@ def test_benchmark(recipe_path, exported, tmp_path, capsys):
 
 def test_forms_of_one_recipe(recipe_path):
     """A recipe beside its own export and itself with fewer queries, nothing of which is left on the disk."""
-    words = [str(recipe_path), f"{recipe_path}@torch:bf16", f"{recipe_path}@pruned"]
+    words = [str(recipe_path), f"{recipe_path}@torch:bf16", f"{recipe_path}@pruned", f"{recipe_path}@strips:2"]
     found = find_candidates(words, Options((32, 64), device="cpu", overrides=("model.queries.num_queries=8",)))
-    assert [one.name for one in found] == ["recipe.yaml", "recipe.yaml@torch:bf16", "recipe.yaml@pruned", "bare"]
+    forms = ["", "@torch:bf16", "@pruned", "@strips:2"]
+    assert [one.name for one in found] == [*(f"recipe.yaml{form}" for form in forms), "bare"]
     result = benchmark(found, Workload((32, 64), 1), Settings(rounds=2, warmup=1, stages=False)).to_json()
     ratios = [one["ratios"]["infer_to_source"] for one in result["candidates"]]
-    assert [ratio is None for ratio in ratios] == [True, False, False, True], "forms are compared with what they are of"
-    assert [one.precision for one in found] == ["fp32", "bf16", "fp32", "fp32"]
+    assert [ratio is None for ratio in ratios] == [True, False, False, False, True], (
+        "forms are compared with what they are of"
+    )
+    assert [one.precision for one in found] == ["fp32", "bf16", "fp32", "fp32", "fp32"]
+    assert found[0].model.decoder.strip_tokens != found[3].model.decoder.strip_tokens == 2
     assert "not compared" in found[1].description
     assert "of 8 queries are read" in found[2].description
     frames = [torch.randint(0, 256, (3, 32, 64), dtype=torch.uint8)]
-    for one in found[:3]:
+    for one in found[:4]:
         with one.context():
             assert one.work(Workload((32, 64), 1)).infer(frames).shape == (1, 32, 64)
 
@@ -190,6 +194,7 @@ BAD = {
     "RECIPE@onyx": "There is no form 'onyx' of recipe.yaml. Did you mean 'onnx'?",
     "RECIPE@onnx:fp8": "There is no precision 'fp8'",
     "RECIPE@onnx:int8": "Format onnx does not come in int8",
+    "RECIPE@strips:few": "names no number of patches; write @strips:256",
     "PT2@pruned": "is an exported file already; '@pruned' changes runs and recipes",
     "PT2 --size 64 64": "exported for 32×64 and cannot take 64×64",
 }

@@ -18,21 +18,24 @@ from queryseg.export.exported_engine import FORMATS
 from queryseg.export.exporter import ExportOptions, write_ungated
 from queryseg.inference.engine import Size
 
-_PRUNED = "pruned"
+_PRUNED, _STRIPS = "pruned", "strips"
 _STREETS_PER_DOMAIN = 2
 
 
 def reshaped(of: SegmenterCandidate, form: str, size: Size, device: str) -> Candidate:
     """form  FORMAT or FORMAT:PRECISION, a file of `queryseg export` for images of `size` that exists only as long as it
-          is measured and that no parity gate has compared; "pruned", see `prune_queries`, by generated streets
+          is measured and that no parity gate has compared; "pruned", see `prune_queries`, by generated streets;
+          "strips:N", masks of N patches at a time, see `Predictor`
 
     Raises: InputError for a form that there is not, or that the model, the machine or the installation does not allow
     """
     if form == _PRUNED:
         return _pruned(of, size)
     name, _, precision = form.partition(":")
+    if name == _STRIPS:
+        return _in_strips(of, precision)
     if name not in FORMATS:
-        known = (*FORMATS, _PRUNED)
+        known = (*FORMATS, _PRUNED, _STRIPS)
         raise InputError(f"There is no form '{form}' of {of.name}.{did_you_mean(name, known)}")
     if precision and precision not in get_args(ExportPrecision):
         raise InputError(f"There is no precision '{precision}'.{did_you_mean(precision, get_args(ExportPrecision))}")
@@ -53,4 +56,13 @@ def _pruned(of: SegmenterCandidate, size: Size) -> SegmenterCandidate:
     )
     of.name = f"{of.name}@{_PRUNED}"
     of.description += f"; pruned: {report}"
+    return of
+
+
+def _in_strips(of: SegmenterCandidate, patches: str) -> SegmenterCandidate:
+    if not patches.isdecimal() or int(patches) < 1:
+        raise InputError(f"'{of.name}@{_STRIPS}:{patches}' names no number of patches; write @{_STRIPS}:256.")
+    of.model.decoder.strip_tokens = int(patches)
+    of.name = f"{of.name}@{_STRIPS}:{patches}"
+    of.description += f"; masks of {patches} patches at a time"
     return of
