@@ -90,7 +90,7 @@ def test_where_no_query_claims_a_pixel_labels_stay(format, tmp_path):
     assert min(row.agreement for row in report.rows) > 0.9999
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
 def test_dynamic_size(qprompt, format, tmp_path):
     """The gate tries a second size; a third one, no multiple of the patch, is filled up and cut."""
     need(format)

@@ -6,7 +6,7 @@ Shape legend: B images, C width of the trunk, A heads, D width of one head, E qu
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
 from torch import Tensor, nn
 
 from queryseg.backbones.vision_transformer import VisionTransformer
+from queryseg.ops.resampling import resample_table
 from queryseg.types import Trunk
 
 
@@ -49,7 +50,8 @@ class SamViT(VisionTransformer):
         return height, width
 
     def _resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        return cast(Tensor, resample_abs_pos_embed_nhwc(table, list(grid)))
+        portable = torch.compiler.is_exporting()
+        return resample_table(table, grid) if portable else resample_abs_pos_embed_nhwc(table, list(grid))
 
     def set_image_size(self, height: int, width: int) -> None:
         super().set_image_size(height, width)

@@ -20,6 +20,7 @@ from queryseg.backbones.timm_models import build_model, has_joint_head
 from queryseg.backbones.weights import WeightReport, load_weights
 from queryseg.contracts import Backbone
 from queryseg.errors import InputError, RecipeError
+from queryseg.ops.resampling import resample_table
 from queryseg.types import Dims, Joint, Trunk
 
 MAX_TABLES = 8  # grids kept: one for training and a few test sizes
@@ -156,8 +157,8 @@ class VisionTransformer(Backbone):
         return Trunk(self._embed(images, grid), grid, prefix=self.prefix)
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, 3, H, W) → (B, T, C); timm's own resamples even a table of the right grid while a graph is exported, and
-        antialiased resampling is what other runtimes lack."""
+        """(B, 3, H, W) → (B, T, C); timm's own resamples even a table of the right grid while a graph is exported, in a
+        way that other runtimes lack."""
         stem = self.stem
         tokens = [getattr(stem, name, None) for name in ("cls_token", "dist_token", "reg_token")]
         prefix: list[Tensor] = [token.expand(images.shape[0], -1, -1) for token in tokens if token is not None]
@@ -192,7 +193,10 @@ class VisionTransformer(Backbone):
 
     def _resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         prefix = 0 if self.stem.no_embed_class else self.prefix
-        return cast(Tensor, resample_abs_pos_embed(table, list(grid), list(self._table_grid()), prefix))
+        if not torch.compiler.is_exporting():
+            return cast(Tensor, resample_abs_pos_embed(table, list(grid), list(self._table_grid()), prefix))
+        patches = table[:, prefix:].view(1, *self._table_grid(), -1)
+        return torch.cat([table[:, :prefix], resample_table(patches, grid).flatten(1, 2)], 1)
 
     def set_image_size(self, height: int, width: int) -> None:
         """Resample the position table for images of this size once instead of in every forward pass, e.g. before

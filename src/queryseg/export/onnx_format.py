@@ -22,7 +22,7 @@ from queryseg.export.exported_graph import Traced, quiet
 _LARGEST_MESSAGE = 2**31 - 2**20
 """Bytes; protobuf holds no more, so weights of larger models go to a file beside."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_STEM = "engine.model.backbone.stem"
+_BLOCKS = ("'engine.model.backbone.blocks", "'engine.model.backbone.net")
 Translations = Mapping[Any, Callable[..., Any]]
 """ATen operation → how to write it in ONNX."""
 
@@ -114,11 +114,11 @@ def node_scopes(proto: Any) -> dict[str, str]:
 
 
 def stem_nodes(proto: Any) -> set[str]:
-    """Names of the nodes from the image to the tokens: normalisation and the backbone's stem."""
-    scopes = node_scopes(proto)
-    stem = {name for name, path in scopes.items() if f"'{_STEM}" in path}
-    before = itertools.takewhile(lambda item: "'engine.model." not in item[1], scopes.items())
-    return stem | {name for name, _ in before}
+    """Names of the nodes from the image to the first block's tokens: normalisation, the backbone's stem, positions."""
+    before = itertools.takewhile(
+        lambda item: not any(block in item[1] for block in _BLOCKS), node_scopes(proto).items()
+    )
+    return {name for name, _ in before}
 
 
 def save_onnx(proto: Any, path: Path) -> None:
