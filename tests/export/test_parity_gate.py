@@ -148,7 +148,7 @@ def test_pruned_files_say_what_was_left_out(qprompt, tmp_path):
     assert 0.5 < row.kept_by_pruning < 1, "of five queries all are needed"
     assert f"pruning kept {100 * row.kept_by_pruning:.3f} % of labels" in str(row)
     record = queryseg.load(path, device="cpu").engine.record
-    assert 0 < len(record.pruning["kept"]) < record.pruning["num_queries"]
+    assert 0 < len(record.parity["pruning"]["kept"]) < record.parity["pruning"]["num_queries"] == 5
     assert dict(record.calibration) == {"scenes": 6, "scenes, shifted": 6}
     assert record.parity["data"][0]["kept_by_pruning"] == row.kept_by_pruning
     assert type(qprompt.decoder.heads) is not KeptQueries, "the model itself stays whole"

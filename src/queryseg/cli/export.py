@@ -97,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
             device=options.device,
         )
+    if report.pruning is not None:
+        console.print(f"  {report.pruning}", soft_wrap=True)
     for row in report.rows:
         console.print(f"  {row}", soft_wrap=True)
     console.print(

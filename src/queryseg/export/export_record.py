@@ -29,9 +29,8 @@ class ExportRecord:
     mean, std      of pixel values in 0…1; already in the graph
     weights        sha256 of the model.safetensors that it was made from
     versions       of queryseg, torch and the format's own library
-    parity         result of the gate; {} before it ran
+    parity         result of the gate, and what was pruned before; {} before it ran
     calibration    of int8 and pruning: number of images by where they come from
-    pruning        what was left out, see `PruningReport`; {}: nothing
     multiple       pixels, of (height, width); 1 if `size` is fixed
     """
 
@@ -50,7 +49,6 @@ class ExportRecord:
     parity: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, int] = field(default_factory=dict)
     multiple: tuple[int, int] = (1, 1)
-    pruning: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def output_names(self) -> list[str]:

@@ -88,11 +88,10 @@ def export_model(
     gate_data = gate_streets(record.size, 20 if int8 else 2) if datasets is None else datasets
     _check_data(record, gate_data, given=datasets is not None)
     images, record = _calibrated(record, options, calibration_data)
-    unpruned = None
+    unpruned = pruning = None
     if options.prune is not None:
         unpruned = Engine(model.eval())
         model, pruning = prune_queries(model, (image[0] for image in images), options.prune)
-        record = replace(record, pruning=pruning.to_json())
     save = exporter.convert(trace(prepare(model, record), record, half=exporter.traces_half), record, images)
     report: ParityReport | None = None
     with _folder_beside(path) as hidden:
@@ -104,6 +103,7 @@ def export_model(
             report = parity_gate(
                 Engine(model.eval()), exported, gate_data, sizes=sizes, progress=progress, unpruned=unpruned
             )
+            report = replace(report, pruning=pruning)
             report.check()
         except QuerysegError as error:
             rejected = _move(exporter.files(file), path.parent, ".rejected")

@@ -26,6 +26,7 @@ from queryseg.export.calibration import streets_of_all_domains
 from queryseg.export.export_record import ExportPrecision
 from queryseg.export.exported_engine import ExportedEngine
 from queryseg.inference.engine import Engine, Size
+from queryseg.inference.query_pruning import PruningReport
 from queryseg.inference.windows import resized
 from queryseg.metrics.confusion import confusion_matrix, mean_iou
 
@@ -82,10 +83,11 @@ class Parity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All data sets, under the limit of one precision."""
+    """All data sets, under the limit of one precision; pruning: what was left out of the model before."""
 
     precision: ExportPrecision
     rows: tuple[Parity, ...]
+    pruning: PruningReport | None = None
 
     @property
     def limit(self) -> str:
@@ -112,7 +114,10 @@ class ParityReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values, as `ExportRecord.parity` keeps them."""
         rows = [row.to_json() for row in self.rows]
-        return {"passed": self.passed, "precision": self.precision, "limit": self.limit, "data": rows}
+        pruning = None if self.pruning is None else self.pruning.to_json()
+        return {
+            "passed": self.passed, "precision": self.precision, "limit": self.limit, "data": rows, "pruning": pruning,
+        }  # fmt: skip
 
 
 def parity_gate(
