@@ -1,0 +1,159 @@
+"""Whether a score can be trusted as one on unknown images: which data sets a run was trained on or watched, and how its
+checkpoint was chosen.
+
+What is compared is the data sets' identity (layout, place on the disk, split and whatever else chooses samples), never
+their names in tables.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from queryseg.data.data_file import DataFileSettings, data_settings, open_data
+from queryseg.data.dataset import SegmentationDataset, sample_name
+from queryseg.errors import QuerysegError
+
+LAST_STEP = "last step, never chosen on a target"
+UNRECORDED = "not recorded: the weights come from outside"
+
+_OF_LABELS = ("name", "classes", "label", "unpaired", "mapping")
+"""Options that begin so say what labels mean and how a data set is called, not which images it has."""
+_ANYWHERE = ("folders", "streets")
+"""Layouts that any data can have: equal options under another root say nothing."""
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Which images a data file stands for.
+
+    layout   of the data file
+    root     resolved; None: the images lie nowhere (they are generated)
+    options  all that chooses samples, defaults included, as JSON
+    source   the data file or its content, with what it is relative to, to open it if need be
+    """
+
+    layout: str
+    root: str | None
+    options: str
+    source: tuple[Any, Any] = ("", None)
+
+    @classmethod
+    def of(cls, source: str | Path | Mapping[str, Any], relative_to: str | Path | None = None) -> DataIdentity:
+        """Raises: InputError if the data file cannot be read"""
+        settings: DataFileSettings = data_settings(source, relative_to=relative_to)
+        options = settings.complete()
+        root = options.pop("root", None)
+        chosen = {key: value for key, value in options.items() if not key.startswith(_OF_LABELS)}
+        return cls(
+            settings.layout,
+            None if root is None else str(Path(root).resolve()),
+            json.dumps(chosen, sort_keys=True, default=str),
+            (source, relative_to),
+        )
+
+    def same(self, other: DataIdentity) -> bool:
+        """The same images for certain."""
+        return (self.layout, self.root, self.options) == (other.layout, other.root, other.options)
+
+    @cached_property
+    def names(self) -> frozenset[str] | None:
+        """Of all samples; None if the data set cannot be opened here."""
+        source, relative_to = self.source
+        try:
+            return _names(open_data(source, relative_to=relative_to))
+        except QuerysegError:
+            return None
+
+
+def names_hash(names: frozenset[str]) -> str:
+    """sha256 of a list of samples, whatever its order."""
+    return hashlib.sha256("\0".join(sorted(names)).encode()).hexdigest()
+
+
+def provenance_warnings(
+    recipe: Mapping[str, Any],
+    sources: Mapping[str, str | Path],
+    datasets: Mapping[str, SegmentationDataset],
+) -> list[str]:
+    """One sentence for every data set that the run has already seen in some way.
+
+    recipe    of the run
+    sources   name → data file of what is evaluated
+    datasets  the same, opened
+    """
+    data = recipe.get("data") or {}
+    if not data.get("train"):
+        return []
+    used = {"train": data["train"], **{f"validate.{name}": one for name, one in (data.get("validate") or {}).items()}}
+    known: dict[str, DataIdentity] = {}
+    warnings: list[str] = []
+    for role, source in used.items():
+        try:
+            known[role] = DataIdentity.of(source, data.get("root") if isinstance(source, dict) else None)
+        except QuerysegError:
+            warnings.append(
+                f"The run's data.{role} ('{source}') cannot be read here, so nothing tells whether its images are "
+                "among those evaluated."
+            )
+    for name, source in sources.items():
+        mine = DataIdentity.of(source)
+        found = (_sentence(name, mine, datasets[name], role, other) for role, other in known.items())
+        warnings += [sentence for sentence in found if sentence is not None][:1]  # training is named before validation
+    return warnings
+
+
+def _sentence(
+    name: str, mine: DataIdentity, dataset: SegmentationDataset, role: str, other: DataIdentity
+) -> str | None:
+    shared = _shared(mine, dataset, other)
+    if shared is None:
+        return None
+    if role == "train":
+        return (
+            f"'{name}' {shared} training data of this run (data.train): its score does not tell how the model does on "
+            "new images."
+        )
+    return (
+        f"'{name}' {shared} validation data that was watched while this run was trained (data.{role}): settings may "
+        "have been chosen by its score, though the checkpoint was not."
+    )
+
+
+def _shared(mine: DataIdentity, dataset: SegmentationDataset, other: DataIdentity) -> str | None:
+    """How a data set relates to one that the run has used; None if they have no image in common."""
+    if mine.same(other):
+        return "is the"
+    if mine.layout != other.layout or mine.root is None:
+        return None
+    if mine.root == other.root:  # another split, or another list of files
+        common = len(_names(dataset) & other.names) if other.names is not None else 0
+        return f"shares {common:,} of its {len(dataset):,} images with the" if common else None
+    if other.names is None:
+        alike = mine.options == other.options and mine.layout not in _ANYWHERE
+        return "seems to be (same layout and split in another place) the" if alike else None
+    same_names = names_hash(_names(dataset)) == names_hash(other.names)
+    return "has the same image names as (and may be a copy of) the" if same_names else None
+
+
+def _names(dataset: SegmentationDataset) -> frozenset[str]:
+    return frozenset(sample_name(dataset, index) for index in range(len(dataset)))
+
+
+def checkpoint_choice(folder: Path, recipe: Mapping[str, Any]) -> str:
+    """How the weights in a run's folder were chosen: queryseg keeps the last step, but a run may have been stopped."""
+    steps = (recipe.get("training") or {}).get("steps")
+    if steps is None:
+        return UNRECORDED
+    try:
+        with open(folder / "metrics.csv", newline="") as file:
+            done = max((int(row["step"]) for row in csv.DictReader(file)), default=0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return LAST_STEP
+    return LAST_STEP if done >= steps else f"{LAST_STEP}; the run was stopped about step {done:,} of {steps:,}"
