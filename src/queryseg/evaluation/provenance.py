@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from queryseg.data.data_file import DataFileSettings, data_settings, open_data
-from queryseg.data.dataset import SegmentationDataset, sample_name
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.errors import QuerysegError
 
 LAST_STEP = "last step, never chosen on a target"
@@ -25,7 +25,7 @@ UNRECORDED = "not recorded: the weights come from outside"
 
 _OF_LABELS = ("name", "classes", "label", "unpaired", "mapping")
 """Options that begin so say what labels mean and how a data set is called, not which images it has."""
-_ANYWHERE = ("folders", "streets")
+_ANYWHERE = ("folders",)
 """Layouts that any data can have: equal options under another root say nothing."""
 
 
@@ -34,7 +34,7 @@ class DataIdentity:
     """Which images a data file stands for.
 
     layout   of the data file
-    root     resolved; None: the images lie nowhere (they are generated)
+    root     resolved; None: the images lie nowhere (they are generated, and named after what they are made of)
     options  all that chooses samples, defaults included, as JSON
     source   the data file or its content, with what it is relative to, to open it if need be
     """
@@ -130,12 +130,12 @@ def _shared(mine: DataIdentity, dataset: SegmentationDataset, other: DataIdentit
     """How a data set relates to one that the run has used; None if they have no image in common."""
     if mine.same(other):
         return "is the"
-    if mine.layout != other.layout or mine.root is None:
+    if mine.layout != other.layout:
         return None
-    if mine.root == other.root:  # another split, or another list of files
-        common = len(_names(dataset) & other.names) if other.names is not None else 0
+    if mine.root == other.root:  # another split, another list of files, or more of what is generated
+        common = len(_names(dataset) & (other.names or frozenset()))
         return f"shares {common:,} of its {len(dataset):,} images with the" if common else None
-    if other.names is None:
+    if not other.names:
         alike = mine.options == other.options and mine.layout not in _ANYWHERE
         return "seems to be (same layout and split in another place) the" if alike else None
     same_names = names_hash(_names(dataset)) == names_hash(other.names)
@@ -143,7 +143,9 @@ def _shared(mine: DataIdentity, dataset: SegmentationDataset, other: DataIdentit
 
 
 def _names(dataset: SegmentationDataset) -> frozenset[str]:
-    return frozenset(sample_name(dataset, index) for index in range(len(dataset)))
+    """Empty for data sets whose samples are only numbered: numbers of two data sets agree without meaning anything."""
+    name = getattr(dataset, "sample_name", None)
+    return frozenset() if name is None else frozenset(name(index) for index in range(len(dataset)))
 
 
 def checkpoint_choice(folder: Path, recipe: Mapping[str, Any]) -> str:
