@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from queryseg.data.data_file import open_data
+from queryseg.data.data_identity import DataIdentity
 from queryseg.evaluation.domain_table import DomainTable, RunFacts
 from queryseg.evaluation.markdown_report import markdown
 from queryseg.evaluation.provenance import (
     LAST_STEP,
     UNRECORDED,
-    DataIdentity,
     checkpoint_choice,
     provenance_warnings,
 )

@@ -17,6 +17,7 @@ from queryseg.errors import InputError
 
 LAYOUTS: dict[str, str] = {
     "folders": "queryseg.data.folders.Folders",
+    "shards": "queryseg.data.shards.Shards",
     "streets": "queryseg.data.streets.Streets",
 }
 """Layout → the class whose parameters are the other keys of the data file."""
@@ -52,8 +53,9 @@ def open_data(
     if "name" in parameters and not isinstance(source, Mapping):
         content.setdefault("name", Path(source).stem)
     dataset = settings.dataset_class(**content)
-    dataset.layout = settings.layout
-    if isinstance(split := settings.complete().get("split"), str):
+    if dataset.layout is None:  # shards know the layout that they were made of
+        dataset.layout = settings.layout
+    if dataset.split is None and isinstance(split := settings.complete().get("split"), str):
         dataset.split = split
     return dataset
 

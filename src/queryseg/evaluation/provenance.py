@@ -9,67 +9,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from queryseg.data.data_file import DataFileSettings, data_settings, open_data
+from queryseg.data.data_identity import DataIdentity, sample_names
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.errors import QuerysegError
 
 LAST_STEP = "last step, never chosen on a target"
 UNRECORDED = "not recorded: the weights come from outside"
 
-_OF_LABELS = ("name", "classes", "label", "unpaired", "mapping")
-"""Options that begin so say what labels mean and how a data set is called, not which images it has."""
 _ANYWHERE = ("folders",)
 """Layouts that any data can have: equal options under another root say nothing."""
-
-
-@dataclass(frozen=True)
-class DataIdentity:
-    """Which images a data file stands for.
-
-    layout   of the data file
-    root     resolved; None: the images lie nowhere (they are generated, and named after what they are made of)
-    options  all that chooses samples, defaults included, as JSON
-    source   the data file or its content, with what it is relative to, to open it if need be
-    """
-
-    layout: str
-    root: str | None
-    options: str
-    source: tuple[Any, Any] = ("", None)
-
-    @classmethod
-    def of(cls, source: str | Path | Mapping[str, Any], relative_to: str | Path | None = None) -> DataIdentity:
-        """Raises: InputError if the data file cannot be read"""
-        settings: DataFileSettings = data_settings(source, relative_to=relative_to)
-        options = settings.complete()
-        root = options.pop("root", None)
-        chosen = {key: value for key, value in options.items() if not key.startswith(_OF_LABELS)}
-        return cls(
-            settings.layout,
-            None if root is None else str(Path(root).resolve()),
-            json.dumps(chosen, sort_keys=True, default=str),
-            (source, relative_to),
-        )
-
-    def same(self, other: DataIdentity) -> bool:
-        """The same images for certain."""
-        return (self.layout, self.root, self.options) == (other.layout, other.root, other.options)
-
-    @cached_property
-    def names(self) -> frozenset[str] | None:
-        """Of all samples; None if the data set cannot be opened here."""
-        source, relative_to = self.source
-        try:
-            return _names(open_data(source, relative_to=relative_to))
-        except QuerysegError:
-            return None
 
 
 def names_hash(names: frozenset[str]) -> str:
@@ -133,19 +85,13 @@ def _shared(mine: DataIdentity, dataset: SegmentationDataset, other: DataIdentit
     if mine.layout != other.layout:
         return None
     if mine.root == other.root:  # another split, another list of files, or more of what is generated
-        common = len(_names(dataset) & (other.names or frozenset()))
+        common = len(sample_names(dataset) & (other.names or frozenset()))
         return f"shares {common:,} of its {len(dataset):,} images with the" if common else None
     if not other.names:
         alike = mine.options == other.options and mine.layout not in _ANYWHERE
         return "seems to be (same layout and split in another place) the" if alike else None
-    same_names = names_hash(_names(dataset)) == names_hash(other.names)
+    same_names = names_hash(sample_names(dataset)) == names_hash(other.names)
     return "has the same image names as (and may be a copy of) the" if same_names else None
-
-
-def _names(dataset: SegmentationDataset) -> frozenset[str]:
-    """Empty for data sets whose samples are only numbered: numbers of two data sets agree without meaning anything."""
-    name = getattr(dataset, "sample_name", None)
-    return frozenset() if name is None else frozenset(name(index) for index in range(len(dataset)))
 
 
 def checkpoint_choice(folder: Path, recipe: Mapping[str, Any]) -> str:
