@@ -7,13 +7,14 @@ import torch
 from queryseg.data.protocol import PRESETS, Protocol, find_preset
 from queryseg.errors import RecipeError
 from queryseg.inference.score_strips import window_boxes
-from queryseg.inference.windows import compared_labels, shown_size
+from queryseg.inference.windows import compared, shown_size
+from queryseg.types import Sample
 
 SIZES = {"cityscapes": (1024, 2048), "mapillary": (2448, 3264), "bdd100k": (720, 1280), "acdc": (1080, 1920)}
 
 
 @pytest.mark.parametrize(
-    ("preset", "layout", "shown", "num_windows", "compared"),
+    ("preset", "layout", "shown", "num_windows", "labels"),
     [
         ("rein-512", "cityscapes", (512, 1024), 3, (1024, 2048)),
         ("rein-512", "mapillary", (512, 683), 2, (1224, 1632)),
@@ -27,13 +28,14 @@ SIZES = {"cityscapes": (1024, 2048), "mapillary": (2448, 3264), "bdd100k": (720,
         ("paper", "mapillary", (512, 683), 1, (2448, 3264)),
     ],
 )
-def test_presets_are_the_table_of_the_field(preset, layout, shown, num_windows, compared):
+def test_presets_are_the_table_of_the_field(preset, layout, shown, num_windows, labels):
     """Sizes and numbers of windows that papers report, of images in their data sets' sizes."""
     protocol = find_preset(preset).protocol(layout)
     assert shown_size(SIZES[layout], protocol) == shown
     boxes = [shown] if protocol.window is None else window_boxes(*shown, protocol.window, protocol.stride)
     assert len(boxes) == num_windows
-    assert compared_labels(torch.zeros(SIZES[layout], dtype=torch.uint8), protocol).shape == compared
+    sample = Sample(torch.zeros(3, 1, 1), torch.zeros(SIZES[layout], dtype=torch.uint8), "name")
+    assert compared(sample, protocol).label_map.shape == labels
 
 
 def test_a_preset_depends_on_the_layout_alone():
@@ -60,12 +62,14 @@ def test_a_portrait_image_is_fitted_by_its_long_and_short_side():
 
 
 def test_labels_are_halved_by_picking_pixels():
-    """No label arises that was not there; an odd last row is dropped."""
+    """No label arises that was not there, and objects stay with their labels; an odd last row counts half."""
     labels = torch.arange(35, dtype=torch.uint8).view(5, 7)
-    halved = compared_labels(labels, Protocol(label_reduction=2))
-    assert halved.shape == (2, 3)
-    assert set(halved.flatten().tolist()) <= set(labels.flatten().tolist())
-    assert compared_labels(labels, Protocol()) is labels
+    sample = Sample(torch.zeros(3, 5, 7, dtype=torch.uint8), labels, "name", labels.int() + 70_000)
+    halved = compared(sample, Protocol(label_reduction=2))
+    assert halved.label_map.tolist() == [[8, 10, 12], [22, 24, 26]]
+    assert torch.equal(halved.instance_map, halved.label_map.int() + 70_000)
+    assert halved.image is sample.image
+    assert compared(sample, Protocol()) is sample
 
 
 def test_records_bring_protocols_back():

@@ -21,7 +21,7 @@ from queryseg.errors import InputError, QuerysegError
 from queryseg.evaluation.evaluation import Evaluation, Example
 from queryseg.evaluation.observation import Observer, observed
 from queryseg.inference.engine import Engine, SegmentationEngine
-from queryseg.inference.windows import compared_labels, protocol_labels, windowed_if_large
+from queryseg.inference.windows import compared, protocol_labels, windowed_if_large
 from queryseg.metrics.confusion import confusion_matrix, margins
 from queryseg.segmenter import Segmenter
 from queryseg.types import Sample
@@ -80,18 +80,18 @@ def evaluate(
         if device is not None and isinstance(engine, nn.Module):
             engine.to(device)
         for index, sample in enumerate(_samples(dataset, num_workers)):
-            label_map = compared_labels(sample.label_map, protocol)
-            size = (label_map.shape[0], label_map.shape[1])
+            sample = compared(sample, protocol)
+            size = (sample.label_map.shape[0], sample.label_map.shape[1])
             if isinstance(engine, Engine):
                 _check_affordable(sample, protocol)
             watch = None if index not in watched else observer
             with nullcontext() if watch is None else observed(_model_of(engine), sample, protocol, watch):
                 prediction = protocol_labels(engine, sample.image, protocol, size)
-            counts = _counts(prediction, label_map, num_classes)
+            counts = _counts(prediction, sample.label_map, num_classes)
             confusion += counts
             per_image.append(torch.stack(margins(counts)))
             if index in shown:
-                examples.append(_example(sample, label_map, prediction))
+                examples.append(_example(sample, prediction))
             if progress is not None:
                 progress(index + 1, num_images)
     seconds = time.perf_counter() - start
@@ -145,9 +145,9 @@ def _ends(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} … {names[-1]}"
 
 
-def _example(sample: Sample, label_map: Tensor, prediction: Tensor) -> Example:
+def _example(sample: Sample, prediction: Tensor) -> Example:
     picture = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
-    return Example(sample.name, picture, label_map.numpy(), prediction.cpu().numpy())
+    return Example(sample.name, picture, sample.label_map.numpy(), prediction.cpu().numpy())
 
 
 class _Sentences(Dataset[Sample | QuerysegError]):

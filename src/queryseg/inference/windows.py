@@ -19,6 +19,7 @@ from queryseg.errors import InputError
 from queryseg.inference.engine import Finding, SegmentationEngine, Size
 from queryseg.inference.host_copies import upload
 from queryseg.inference.score_strips import Strip, labels_of, window_strips
+from queryseg.types import Sample
 
 SCORES_LIMIT = 2**31
 """Bytes. Where the scores of an image would take more, labels are made strip by strip."""
@@ -45,12 +46,21 @@ def show(image: Tensor, protocol: Protocol, scale: float = 1.0) -> Tensor:
     return image if size == image.shape[-2:] else resized(image, size)
 
 
-def compared_labels(label_map: Tensor, protocol: Protocol) -> Tensor:
-    """(H, W) → the label map at the size at which the protocol compares: by the nearest pixel, halves rounded down."""
+def compared(sample: Sample, protocol: Protocol) -> Sample:
+    """The sample with labels (and objects) at the size at which the protocol compares: by the nearest pixel, odd sides
+    rounded down. The image stays as it is."""
     if protocol.label_reduction == 1:
-        return label_map
-    size = [max(1, side // protocol.label_reduction) for side in label_map.shape]
-    return F.interpolate(label_map[None, None], size, mode="nearest-exact")[0, 0]
+        return sample
+    instances = None if sample.instance_map is None else _reduced(sample.instance_map, protocol.label_reduction)
+    return replace(sample, label_map=_reduced(sample.label_map, protocol.label_reduction), instance_map=instances)
+
+
+def _reduced(x: Tensor, divisor: int) -> Tensor:
+    """(H, W) → (H // divisor, W // divisor), picked at pixel centres; `F.interpolate` does not take int32."""
+    rows, columns = (
+        ((torch.arange(kept) + 0.5) * (side / kept)).long() for side in x.shape for kept in [max(1, side // divisor)]
+    )
+    return x[rows[:, None], columns]
 
 
 def windowed_if_large(protocol: Protocol, size: Size) -> Protocol:
