@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from queryseg.data.class_table import class_table
 from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.protocol import Protocol
+from queryseg.data.protocol import Protocol, ProtocolPreset
 from queryseg.errors import InputError
 from queryseg.evaluation.evaluator import evaluate, spread
 from queryseg.inference.engine import Engine
@@ -152,3 +153,45 @@ def test_progress_tells_every_image(model, pictures):
     seen = []
     evaluate(model, pictures(3), Protocol(), progress=lambda *numbers: seen.append(numbers))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_presets_know_a_data_set_by_its_layout(model, pictures):
+    """Labels of Mapillary are compared at half size, those of any other data set whole."""
+    plain, mapillary = pictures(2), pictures(2)
+    mapillary.layout, mapillary.split = "mapillary", "validation"
+    preset = ProtocolPreset("mine", Protocol(window=16, stride=16), {"mapillary": Protocol(label_reduction=2)})
+    found, reduced = (evaluate(model, data, preset) for data in (plain, mapillary))
+    assert str(found.protocol) == "mine: native size, windows 16/16, labels at native size"
+    assert str(reduced.protocol) == "mine: native size, whole image, labels at half size"
+    assert (found.split, reduced.split) == (None, "validation")
+    labelled = sum((data[i].label_map != 255).sum() for data in (plain,) for i in range(2))
+    assert found.confusion.sum() == labelled
+    assert reduced.confusion.sum() == sum((plain[i].label_map[1::2, 1::2] != 255).sum() for i in range(2))
+    assert reduced.to_json()["split"] == "validation"
+
+
+def test_counting_in_parts_changes_nothing(model, pictures, monkeypatch):
+    """Very large images are counted a few rows at a time."""
+    whole = evaluate(model, pictures(2), Protocol())
+    monkeypatch.setattr("queryseg.evaluation.evaluator._PIXELS_TOGETHER", 100)
+    assert torch.equal(evaluate(model, pictures(2), Protocol()).confusion, whole.confusion)
+
+
+def test_an_image_too_large_to_be_shown_whole_is_refused(model, pictures, monkeypatch):
+    """A score by another protocol than asked for would be worse than none."""
+    monkeypatch.setattr("queryseg.inference.windows.WHOLE_LIMIT", 24 * 40 - 1)
+    with pytest.raises(InputError, match=r"'picture_0' has 40×24 pixels, too many .* --window 512"):
+        evaluate(model, pictures(1), Protocol())
+    assert evaluate(model, pictures(1), Protocol(window=16, stride=16)).num_images == 1
+
+
+@pytest.mark.parametrize(
+    "protocol", [Protocol(flip=True), Protocol(scales=(0.5, 1)), Protocol(window=16, flip=True, stride=12)], ids=str
+)
+def test_observers_see_the_first_view(model, pictures, protocol):
+    """Of every image as many views as the plain protocol has, each with its labels."""
+    seen, plain = [], []
+    evaluate(model, pictures(2), protocol, observer=seen.append)
+    evaluate(model, pictures(2), replace(protocol, flip=False, scales=protocol.scales[:1]), observer=plain.append)
+    assert [tuple(o.label_maps.shape) for o in seen] == [tuple(o.label_maps.shape) for o in plain]
+    assert all(torch.equal(one.label_maps, other.label_maps) for one, other in zip(seen, plain, strict=True))

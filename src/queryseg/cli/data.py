@@ -1,17 +1,22 @@
-"""Check every file of a data set, generate streets in Cityscapes' layout, or draw a contact sheet."""
+"""Check every file of a data set, generate streets in Cityscapes' layout, write shards, or draw a contact sheet."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+
+import yaml
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
 from queryseg.data.data_file import open_data
+from queryseg.data.data_identity import DataIdentity
+from queryseg.data.shard_writer import write_shards
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
-from queryseg.errors import InputError
+from queryseg.errors import InputError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--num-images", type=int, default=8, metavar="N", help="evenly spaced (default 8)")
     show.add_argument("--columns", type=int, default=2)
 
-    for action in (check, generate, show):
+    shard = actions.add_parser("shard", help="write a few large tar files (WebDataset's structure) for clusters")
+    shard.add_argument("data", metavar="DATA.yaml", help="a data file")
+    shard.add_argument("--out", type=Path, required=True, metavar="DIR")
+    shard.add_argument("--size", default="500MB", help="of a shard, at most: 500MB, 2GB … (default 500MB)")
+    shard.add_argument("--workers", type=int, default=2, help="encoding processes (default 2)")
+
+    for action in (check, generate, show, shard):
         action.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Dispatch to the action. Exit code 1 if `check` found problems."""
-    actions = {"check": _check, "generate": _generate, "show": _show}
+    actions = {"check": _check, "generate": _generate, "show": _show, "shard": _shard}
     return actions[options.action](options)
 
 
@@ -67,6 +78,28 @@ def _generate(options: argparse.Namespace) -> int:
         console.print(f"{options.num_images} images of {domain}; data file {written[-1]}", soft_wrap=True)
     write_json(options.json, {"data_files": [str(path) for path in written]})
     return 0
+
+
+def _shard(options: argparse.Namespace) -> int:
+    size = num_bytes(options.size)
+    dataset, identity = open_data(options.data), DataIdentity.of(options.data)
+    with progress_bar("sharding") as progress:
+        index = write_shards(dataset, options.out, identity.to_json(), size, options.workers, progress)
+    data_file = options.out / "data.yaml"
+    content = yaml.safe_dump({"layout": "shards", "root": ".", "name": dataset.name}, sort_keys=False)
+    data_file.write_text(content, encoding="utf-8")
+    num_shards = len(list(options.out.glob("shard-*.tar")))
+    console.print(f"{len(dataset)} samples in {num_shards} shard(s); data file {data_file}", soft_wrap=True)
+    write_json(options.json, {"index": str(index), "data_file": str(data_file), "shards": num_shards})
+    return 0
+
+
+def num_bytes(text: str) -> int:
+    """ "500MB" → 500,000,000. Raises: UsageError"""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f"--size is '{text}', but takes a number of bytes such as 500MB or 2GB.")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2] or " "))
 
 
 def _show(options: argparse.Namespace) -> int:
