@@ -1,14 +1,18 @@
-"""Check every file of a data set, generate streets in Cityscapes' layout, or draw a contact sheet."""
+"""Check every file of a data set, generate streets in Cityscapes' layout, write corrupted images, or draw a sheet."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from queryseg.cli.corruption_options import add_corruption_options, chosen_corruptions
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
+from queryseg.data.corruptions.corrupted_tree import write_corrupted
+from queryseg.data.corruptions.corruption_sheet import corruption_sheet
 from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
 from queryseg.errors import InputError
@@ -30,19 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
     generate.add_argument("--workers", type=int, default=2, help="rendering processes (default 2)")
 
-    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay")
+    corrupt = actions.add_parser("corrupt", help="write the images under corruptions, as Cityscapes-C lays them out")
+    corrupt.add_argument("data", metavar="DATA.yaml", help="a data file; its labels stay where they are")
+    corrupt.add_argument("--out", type=Path, required=True, metavar="DIR", help="an interrupted run goes on here")
+    add_corruption_options(corrupt, "cityscapes-c", "1,2,3,4,5")
+    corrupt.add_argument("--workers", type=int, default=2, help="computing processes (default 2)")
+
+    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay; or corruptions of an image")
     show.add_argument("data", metavar="DATA.yaml", help="a data file")
     show.add_argument("--out", type=Path, default=Path("contact_sheet.png"), metavar="FILE.png")
     show.add_argument("--num-images", type=int, default=8, metavar="N", help="evenly spaced (default 8)")
-    show.add_argument("--columns", type=int, default=2)
+    show.add_argument("--columns", type=int, help="samples (default 2) or corruptions (default 4) beside each other")
+    add_corruption_options(show, None, "3")
+    show.add_argument("--index", type=int, default=0, metavar="I", help="sample to show under corruptions (default 0)")
 
-    for action in (check, generate, show):
+    for action in (check, generate, corrupt, show):
         action.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Dispatch to the action. Exit code 1 if `check` found problems."""
-    actions = {"check": _check, "generate": _generate, "show": _show}
+    actions = {"check": _check, "generate": _generate, "corrupt": _corrupt, "show": _show}
     return actions[options.action](options)
 
 
@@ -69,14 +81,38 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _corrupt(options: argparse.Namespace) -> int:
+    corruptions = chosen_corruptions(options)
+    make_folder(options.out)
+    with progress_bar("corrupting") as progress:
+        data_files, written = write_corrupted(options.data, corruptions, options.out, options.workers, progress)
+    console.print(f"{written:,} images written; {len(data_files)} data files, e.g. {data_files[0]}", soft_wrap=True)
+    write_json(options.json, {"data_files": [str(path) for path in data_files], "written": written})
+    return 0
+
+
 def _show(options: argparse.Namespace) -> int:
     dataset = open_data(options.data)
+    make_folder(options.out.parent)
+    if options.corruptions is not None:
+        return _show_corruptions(options, dataset)
     if options.num_images < 1:
         raise InputError(f"--num-images is {options.num_images}, but a contact sheet shows at least one image.")
     count = min(options.num_images, len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
-    make_folder(options.out.parent)
-    contact_sheet(dataset, indices, options.columns).save(options.out)
+    contact_sheet(dataset, indices, options.columns or 2).save(options.out)
     console.print(f"{count} of {len(dataset)} images on {options.out}", soft_wrap=True)
     write_json(options.json, {"file": str(options.out), "indices": indices})
+    return 0
+
+
+def _show_corruptions(options: argparse.Namespace, dataset: SegmentationDataset) -> int:
+    corruptions = chosen_corruptions(options)
+    if not 0 <= options.index < len(dataset):
+        raise InputError(f"--index is {options.index}, but the data set has samples 0 to {len(dataset) - 1}.")
+    sample = dataset[options.index]
+    corruption_sheet(sample, corruptions, options.columns or 4).save(options.out)
+    console.print(f"{sample.name} under {len(corruptions)} corruptions on {options.out}", soft_wrap=True)
+    names = [f"{name}-{severity}" for name, severity in corruptions]
+    write_json(options.json, {"file": str(options.out), "sample": sample.name, "corruptions": names})
     return 0

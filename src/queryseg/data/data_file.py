@@ -15,6 +15,7 @@ from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import InputError
 
 LAYOUTS: dict[str, str] = {
+    "corrupted": "queryseg.data.corruptions.corrupted_images.CorruptedImages",
     "folders": "queryseg.data.folders.Folders",
     "streets": "queryseg.data.streets.Streets",
 }
