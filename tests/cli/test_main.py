@@ -237,17 +237,6 @@ def test_evaluate_under_corruptions(settings, data, tmp_path, capsys):
     assert main([*settings, "--out", str(run)]) == 0
     evaluate = ["evaluate", str(run), "--data", f"home={data}", "--json", str(table), "--workers", "0"]
     evaluate += ["--device", "cpu"]
-        "evaluate",
-        str(run),
-        "--data",
-        f"home={data}",
-        "--json",
-        str(table),
-        "--workers",
-        "0",
-        "--device",
-        "cpu",
-    ]
     assert main([*evaluate, "--corruptions", "contrast,impulse_noise:5", "--severities", "1,5"]) == 0
     content = json.loads(table.read_text())["data"]
     assert list(content) == ["home", "home/contrast-1", "home/contrast-5", "home/impulse_noise-5"]
