@@ -68,8 +68,12 @@ def gaussian_blur(image: Floats, sigma: float, draws: Draws) -> Floats:
 
 
 def defocus_blur(image: Floats, disk: Disk, draws: Draws) -> Floats:
-    """A disk with a slightly smoothed rim, the image mirrored at its border."""
-    return convolve(image, disk_kernel(disk), "reflect")
+    """A disk with a slightly smoothed rim, the image mirrored at its border; by Fourier transforms."""
+    kernel = disk_kernel(disk)
+    half = len(kernel) // 2
+    padded = np.pad(image, ((0, 0), (half, half), (half, half)), mode="reflect")
+    result: Floats = oaconvolve(padded, kernel[None], mode="valid", axes=(1, 2))
+    return result
 
 
 def glass_blur(image: Floats, glass: Glass, draws: Draws) -> Floats:
@@ -115,20 +119,25 @@ def motion_blur(image: Floats, motion: Motion, draws: Draws) -> Floats:
 
     Deviation: motion longer than the image repeats the border, too (the package drops those weights and darkens).
     """
-    return convolve(image, motion_kernel(motion, draws.number(-45, 45)), "edge")
+    return moved(image, motion, draws.number(-45, 45))
 
 
-def motion_kernel(motion: Motion, degrees: float) -> Floats:
-    """(2w − 1, 2w − 1) of w = 2·radius + 1 weights from the centre outwards, each on its nearest pixel."""
-    width = 2 * motion.radius + 1
-    distance = np.arange(width)
-    weights = np.exp(-(distance**2) / (2 * motion.sigma**2))
+def moved(planes: Floats, motion: Motion, degrees: float) -> Floats:
+    """(C, H, W) the weighted mean along a line that ends in every pixel: 2·radius + 1 steps of one pixel, each rounded
+    to the nearest one."""
+    _, height, width = planes.shape
+    distance = np.arange(2 * motion.radius + 1)
+    weights = np.exp(-(distance**2) / (2 * motion.sigma**2)).astype(np.float32)
     angle = np.deg2rad(degrees)
-    rows = -np.ceil(distance * np.sin(angle) - 0.5).astype(int)
-    columns = -np.ceil(distance * np.cos(angle) - 0.5).astype(int)
-    kernel = np.zeros((2 * width - 1, 2 * width - 1), np.float32)
-    np.add.at(kernel, (rows + width - 1, columns + width - 1), weights / weights.sum())
-    return kernel
+    rows = np.ceil(distance * np.sin(angle) - 0.5).astype(int)
+    columns = np.ceil(distance * np.cos(angle) - 0.5).astype(int)
+    reach = len(distance)
+    padded = np.pad(planes, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    total, part = np.zeros_like(planes), np.empty_like(planes)
+    for down, right, weight in zip(reach + rows, reach + columns, weights / weights.sum(), strict=True):
+        np.multiply(padded[:, down : down + height, right : right + width], weight, out=part)
+        total += part
+    return total
 
 
 def zoom_blur(image: Floats, zoom: Zoom, draws: Draws) -> Floats:
@@ -145,14 +154,6 @@ def zoom_blur(image: Floats, zoom: Zoom, draws: Draws) -> Floats:
 def smooth(planes: Floats, sigma: float) -> Floats:
     """(…, H, W) Gaussian filter, cut off at 4 σ, the border repeated (scikit-image's `gaussian`)."""
     result: Floats = gaussian_filter(planes, sigma, mode="nearest", truncate=4.0, axes=(-2, -1))
-    return result
-
-
-def convolve(planes: Floats, kernel: Floats, border: str) -> Floats:
-    """(C, H, W) by a kernel of odd sides, by Fourier transforms. border: a mode of `numpy.pad`."""
-    rows, columns = (side // 2 for side in kernel.shape)
-    padded = np.pad(planes, ((0, 0), (rows, rows), (columns, columns)), mode=border)  # type: ignore[call-overload]
-    result: Floats = oaconvolve(padded, kernel[None], mode="valid", axes=(1, 2))
     return result
 
 

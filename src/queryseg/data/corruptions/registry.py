@@ -29,12 +29,14 @@ class Corruption:
 
     name       as published, the folder's name in a corrupted tree
     group      "extra": not part of Cityscapes-C
-    constants  one for each severity 1 … 5
+    meaning    of the constants
+    constants  for each severity 1 … 5
     apply      (image (3, H, W) float32 in 0…1, the severity's constants, random numbers) → the same shape, unclipped
     """
 
     name: str
     group: Group
+    meaning: str
     constants: tuple[Any, ...]
     apply: Callable[[Floats, Any, Draws], Floats]
 
@@ -42,25 +44,25 @@ class Corruption:
 CORRUPTIONS: Mapping[str, Corruption] = {
     corruption.name: corruption
     for corruption in (
-        Corruption("gaussian_noise", "noise", noise.GAUSSIAN_NOISE, noise.gaussian_noise),
-        Corruption("shot_noise", "noise", noise.SHOT_NOISE, noise.shot_noise),
-        Corruption("impulse_noise", "noise", noise.IMPULSE_NOISE, noise.impulse_noise),
-        Corruption("speckle_noise", "noise", noise.SPECKLE_NOISE, noise.speckle_noise),
-        Corruption("defocus_blur", "blur", blur.DEFOCUS_BLUR, blur.defocus_blur),
-        Corruption("glass_blur", "blur", blur.GLASS_BLUR, blur.glass_blur),
-        Corruption("motion_blur", "blur", blur.MOTION_BLUR, blur.motion_blur),
-        Corruption("gaussian_blur", "blur", blur.GAUSSIAN_BLUR, blur.gaussian_blur),
-        Corruption("brightness", "digital", digital.BRIGHTNESS, digital.brightness),
-        Corruption("contrast", "digital", digital.CONTRAST, digital.contrast),
-        Corruption("saturate", "digital", digital.SATURATE, digital.saturate),
-        Corruption("jpeg_compression", "digital", digital.JPEG_COMPRESSION, digital.jpeg_compression),
-        Corruption("snow", "weather", weather.SNOW, weather.snow),
-        Corruption("spatter", "weather", spatter.SPATTER, spatter.spatter),
-        Corruption("fog", "weather", weather.FOG, weather.fog),
-        Corruption("frost", "weather", weather.FROST, weather.frost),
-        Corruption("zoom_blur", "extra", blur.ZOOM_BLUR, blur.zoom_blur),
-        Corruption("elastic_transform", "extra", digital.ELASTIC_TRANSFORM, digital.elastic_transform),
-        Corruption("pixelate", "extra", digital.PIXELATE, digital.pixelate),
+        Corruption("gaussian_noise", "noise", "standard deviation", noise.GAUSSIAN_NOISE, noise.gaussian_noise),
+        Corruption("shot_noise", "noise", "photons of a white pixel", noise.SHOT_NOISE, noise.shot_noise),
+        Corruption("impulse_noise", "noise", "share of values", noise.IMPULSE_NOISE, noise.impulse_noise),
+        Corruption("speckle_noise", "noise", "share of the value", noise.SPECKLE_NOISE, noise.speckle_noise),
+        Corruption("defocus_blur", "blur", "radius, σ of the rim", blur.DEFOCUS_BLUR, blur.defocus_blur),
+        Corruption("glass_blur", "blur", "σ, reach, iterations", blur.GLASS_BLUR, blur.glass_blur),
+        Corruption("motion_blur", "blur", "radius, σ", blur.MOTION_BLUR, blur.motion_blur),
+        Corruption("gaussian_blur", "blur", "σ", blur.GAUSSIAN_BLUR, blur.gaussian_blur),
+        Corruption("brightness", "digital", "added to HSV's value", digital.BRIGHTNESS, digital.brightness),
+        Corruption("contrast", "digital", "factor", digital.CONTRAST, digital.contrast),
+        Corruption("saturate", "digital", "factor, offset of HSV's saturation", digital.SATURATE, digital.saturate),
+        Corruption("jpeg_compression", "digital", "quality", digital.JPEG_COMPRESSION, digital.jpeg_compression),
+        Corruption("snow", "weather", "mean, deviation, zoom, threshold, radius, σ, share", weather.SNOW, weather.snow),
+        Corruption("spatter", "weather", "mean, deviation, σ, threshold, rim, mud", spatter.SPATTER, spatter.spatter),
+        Corruption("fog", "weather", "brightness, decay", weather.FOG, weather.fog),
+        Corruption("frost", "weather", "weight of the image, of the frost", weather.FROST, weather.frost),
+        Corruption("zoom_blur", "extra", "number of factors, step", blur.ZOOM_BLUR, blur.zoom_blur),
+        Corruption("elastic_transform", "extra", "amplification", digital.ELASTIC_TRANSFORM, digital.elastic_transform),
+        Corruption("pixelate", "extra", "factor of the sides", digital.PIXELATE, digital.pixelate),
     )
 }
 """Cityscapes-C's 16 in its four groups of four (Kamann and Rother 2020, arXiv:1908.05005), and three more."""

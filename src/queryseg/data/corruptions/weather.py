@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from queryseg.data.corruptions.blur import Motion, convolve, enlarge, motion_kernel, zoomed_size
+from queryseg.data.corruptions.blur import Motion, enlarge, moved, zoomed_size
 from queryseg.data.corruptions.draws import Draws, Floats
 from queryseg.data.corruptions.frost_texture import FROSTS, frost_texture
 from queryseg.data.corruptions.plasma import plasma_fractal, plasma_size
@@ -72,8 +72,8 @@ def snow(image: Floats, constants: Snow, draws: Draws) -> Floats:
     noise = draws.normal(size, constants.mean, constants.deviation)
     flakes = enlarge(noise, constants.zoom)[:, :height, :width]
     flakes = np.clip(np.where(flakes < constants.threshold, np.float32(0), flakes), 0, 1)
-    kernel = motion_kernel(Motion(constants.radius, constants.sigma), draws.number(-135, -45))
-    flakes = np.rint(convolve(flakes, kernel, "edge") * np.float32(255)) / np.float32(255)
+    flakes = moved(flakes, Motion(constants.radius, constants.sigma), draws.number(-135, -45))
+    flakes = np.rint(flakes * np.float32(255)) / np.float32(255)
     grey = np.tensordot(_LUMA, image, 1)
     white = np.maximum(image, grey * np.float32(1.5) + np.float32(0.5))
     covered = np.float32(constants.share) * image + np.float32(1 - constants.share) * white
