@@ -17,9 +17,16 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "recipes" / "qprompt_r1" / "README.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "corruptions.md",
+    ROOT / "recipes" / "qprompt_r1" / "README.md",
+)
 sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
 from summary import arm_table, figure_table, markdown, query_table, read_rows  # noqa: E402
+
+from queryseg.data.corruptions import CORRUPTIONS, SEVERITIES  # noqa: E402
 
 
 def read(path: Path) -> Any:
@@ -156,6 +163,16 @@ def camvid() -> str:
     return f"{entry['protocol']}\n\n" + markdown(["CamVid", "mIoU"], lines)
 
 
+def corruptions() -> str:
+    """The constants of every corruption and severity."""
+    lines = []
+    for name, corruption in CORRUPTIONS.items():
+        rows = [c if isinstance(c, tuple) else (c,) for c in corruption.constants]
+        texts = [", ".join(str(int(x)) if isinstance(x, bool) else f"{x:g}" for x in row) for row in rows]
+        lines.append([f"`{name}`", corruption.group, corruption.meaning, *texts])
+    return markdown(["corruption", "group", "constants", *map(str, SEVERITIES)], lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "domains": domains,
     "promises": promises,
@@ -163,6 +180,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ladder": ladder,
     "parity": parity,
     "camvid": camvid,
+    "corruptions": corruptions,
     "arms": lambda: arm_table(read_rows(), "streets"),
     "figures": lambda: figure_table(read_rows(), "streets"),
     "queries": lambda: query_table(read_rows()),

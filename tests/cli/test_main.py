@@ -229,6 +229,38 @@ def test_data_generate_check_show(tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").width > 600
 
 
+def test_data_corrupt_and_show(data, tmp_path, capsys):
+    out, sheet = tmp_path / "corrupted", tmp_path / "sheet.png"
+    corrupt = ["data", "corrupt", str(data), "--out", str(out), "--corruptions", "fog,jpeg:2", "--severities", "1,3"]
+    corrupt += ["--workers", "0", "--json", str(tmp_path / "written.json")]
+    for written in (9, 0):  # the second run finds everything there
+        assert main(corrupt) == 0
+        assert json.loads((tmp_path / "written.json").read_text())["written"] == written
+    assert sorted(path.name for path in out.glob("*.yaml")) == ["fog-1.yaml", "fog-3.yaml", "jpeg_compression-2.yaml"]
+    assert main(["data", "check", str(out / "fog-3.yaml"), "--workers", "0"]) == 0
+    show = ["data", "show", str(data), "--out", str(sheet), "--corruptions", "all", "--columns", "5"]
+    assert main([*show, "--severities", "3", "--index", "1", "--json", str(tmp_path / "sheet.json")]) == 0
+    assert len(json.loads((tmp_path / "sheet.json").read_text())["corruptions"]) == 19
+    assert Image.open(sheet).size == (5 * 54 + 6, 4 * 64 + 6)
+    assert "Did you mean 'fog'" in fails([*corrupt[:6], "fogg"], capsys)
+    assert "no severity '9'" in fails([*corrupt[:6], "fog", "--severities", "9"], capsys)
+    assert "--index is 3" in fails([*show, "--index", "3"], capsys)
+
+
+def test_evaluate_under_corruptions(settings, data, tmp_path, capsys):
+    run, table = tmp_path / "run", tmp_path / "table.json"
+    assert main([*settings, "--out", str(run)]) == 0
+    evaluate = ["evaluate", str(run), "--data", f"home={data}", "--json", str(table), "--workers", "0"]
+    evaluate += ["--device", "cpu"]
+    assert main([*evaluate, "--corruptions", "contrast,impulse_noise:5", "--severities", "1,5"]) == 0
+    content = json.loads(table.read_text())["data"]
+    assert list(content) == ["home", "home/contrast-1", "home/contrast-5", "home/impulse_noise-5"]
+    assert [entry["seen_domain"] for entry in content.values()] == [True, False, False, False]
+    assert content["home/contrast-5"]["source"] == f"{data} under contrast, severity 5"
+    assert len({entry["pixel_accuracy"] for entry in content.values()}) > 1
+    assert "Did you mean 'contrast'" in fails([*evaluate, "--corruptions", "contrst"], capsys)
+
+
 def test_help_names_every_verb(capsys):
     assert main([]) == 0
     printed = capsys.readouterr().out

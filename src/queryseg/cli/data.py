@@ -1,4 +1,4 @@
-"""Check every file of a data set, generate streets in Cityscapes' layout, write shards, or draw a contact sheet."""
+"""Check every file of a data set, generate streets, write shards or corrupted images, or draw a sheet of either."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 
 import yaml
 
+from queryseg.cli.corruption_options import add_corruption_options, chosen_corruptions
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
+from queryseg.data.corruptions.corrupted_tree import write_corrupted
+from queryseg.data.corruptions.corruption_sheet import corruption_sheet
 from queryseg.data.data_file import open_data
 from queryseg.data.data_identity import DataIdentity
 from queryseg.data.shard_writer import write_shards
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
 from queryseg.errors import InputError, UsageError
@@ -35,11 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
     generate.add_argument("--workers", type=int, default=2, help="rendering processes (default 2)")
 
-    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay")
+    corrupt = actions.add_parser("corrupt", help="write the images under corruptions, as Cityscapes-C lays them out")
+    corrupt.add_argument("data", metavar="DATA.yaml", help="a data file; its labels stay where they are")
+    corrupt.add_argument("--out", type=Path, required=True, metavar="DIR", help="an interrupted run goes on here")
+    add_corruption_options(corrupt, "cityscapes-c", "1,2,3,4,5")
+    corrupt.add_argument("--workers", type=int, default=2, help="computing processes (default 2)")
+
+    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay; or corruptions of an image")
     show.add_argument("data", metavar="DATA.yaml", help="a data file")
     show.add_argument("--out", type=Path, default=Path("contact_sheet.png"), metavar="FILE.png")
     show.add_argument("--num-images", type=int, default=8, metavar="N", help="evenly spaced (default 8)")
-    show.add_argument("--columns", type=int, default=2)
+    show.add_argument("--columns", type=int, help="samples (default 2) or corruptions (default 4) beside each other")
+    add_corruption_options(show, None, "3")
+    show.add_argument("--index", type=int, default=0, metavar="I", help="sample to show under corruptions (default 0)")
 
     shard = actions.add_parser("shard", help="write a few large tar files (WebDataset's structure) for clusters")
     shard.add_argument("data", metavar="DATA.yaml", help="a data file")
@@ -48,12 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shard.add_argument("--workers", type=int, default=2, help="encoding processes (default 2)")
 
     for action in (check, generate, show, shard):
+    for action in (check, generate, corrupt, show):
         action.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Dispatch to the action. Exit code 1 if `check` found problems."""
-    actions = {"check": _check, "generate": _generate, "show": _show, "shard": _shard}
+    for action in (check, generate, corrupt, show, shard):
     return actions[options.action](options)
 
 
@@ -80,36 +93,29 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _shard(options: argparse.Namespace) -> int:
-    size = num_bytes(options.size)
-    dataset, identity = open_data(options.data), DataIdentity.of(options.data)
-    with progress_bar("sharding") as progress:
-        index = write_shards(dataset, options.out, identity.to_json(), size, options.workers, progress)
-    data_file = options.out / "data.yaml"
-    content = yaml.safe_dump({"layout": "shards", "root": ".", "name": dataset.name}, sort_keys=False)
-    data_file.write_text(content, encoding="utf-8")
-    num_shards = len(list(options.out.glob("shard-*.tar")))
-    console.print(f"{len(dataset)} samples in {num_shards} shard(s); data file {data_file}", soft_wrap=True)
-    write_json(options.json, {"index": str(index), "data_file": str(data_file), "shards": num_shards})
-    return 0
-
-
-def num_bytes(text: str) -> int:
-    """ "500MB" → 500,000,000. Raises: UsageError"""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
-    if found is None or float(found[1]) == 0:
-        raise UsageError(f"--size is '{text}', but takes a number of bytes such as 500MB or 2GB.")
-    return int(float(found[1]) * 1000 ** " KMGT".index(found[2] or " "))
-
-
+    actions = {"check": _check, "generate": _generate, "corrupt": _corrupt, "show": _show, "shard": _shard}
 def _show(options: argparse.Namespace) -> int:
     dataset = open_data(options.data)
+    make_folder(options.out.parent)
+    if options.corruptions is not None:
+        return _show_corruptions(options, dataset)
     if options.num_images < 1:
         raise InputError(f"--num-images is {options.num_images}, but a contact sheet shows at least one image.")
     count = min(options.num_images, len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
-    make_folder(options.out.parent)
-    contact_sheet(dataset, indices, options.columns).save(options.out)
+    contact_sheet(dataset, indices, options.columns or 2).save(options.out)
     console.print(f"{count} of {len(dataset)} images on {options.out}", soft_wrap=True)
     write_json(options.json, {"file": str(options.out), "indices": indices})
+    return 0
+
+
+def _show_corruptions(options: argparse.Namespace, dataset: SegmentationDataset) -> int:
+    corruptions = chosen_corruptions(options)
+    if not 0 <= options.index < len(dataset):
+        raise InputError(f"--index is {options.index}, but the data set has samples 0 to {len(dataset) - 1}.")
+    sample = dataset[options.index]
+    corruption_sheet(sample, corruptions, options.columns or 4).save(options.out)
+    console.print(f"{sample.name} under {len(corruptions)} corruptions on {options.out}", soft_wrap=True)
+    names = [f"{name}-{severity}" for name, severity in corruptions]
+    write_json(options.json, {"file": str(options.out), "sample": sample.name, "corruptions": names})
     return 0

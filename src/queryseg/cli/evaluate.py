@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from queryseg.cli.corruption_options import add_corruption_options, with_corruptions
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, progress_bar, write_json
 from queryseg.data.data_file import open_data
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, data sets, and how to show the result."""
     parser.add_argument("run", type=Path, help="folder of a run, or an exported file")
     add_evaluation_options(parser)
+    add_corruption_options(parser, None, "1,2,3,4,5")
     parser.add_argument(
         "--seen", nargs="*", metavar="NAME", help="data sets of the training domain (default: the first one)"
     )
@@ -39,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the table; write JSON and HTML on request."""
     sources = named_sources(options.data)
     datasets = {name: open_data(path) for name, path in sources.items()}
+    datasets, sources = with_corruptions(datasets, sources, options)
     model, recorded, facts = _source(options, [layout_and_split(dataset)[0] for dataset in datasets.values()])
     with progress_bar("evaluating") as progress:
         table = evaluate_many(

@@ -16,6 +16,7 @@ from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import InputError
 
 LAYOUTS: dict[str, str] = {
+    "corrupted": "queryseg.data.corruptions.corrupted_images.CorruptedImages",
     "folders": "queryseg.data.folders.Folders",
     "shards": "queryseg.data.shards.Shards",
     "streets": "queryseg.data.streets.Streets",

@@ -5,7 +5,6 @@ Shape legend: H×W pixels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from queryseg.data.class_table import CITYSCAPES, CITYSCAPES_IDS
 from queryseg.data.drawing import colorize
 from queryseg.data.ordered_map import ordered_map
 from queryseg.data.streets import Streets, render
-from queryseg.errors import InputError
+from queryseg.data.whole_file import write_whole
 from queryseg.types import IGNORE
 
 _FRAME = "000019"  # Cityscapes labels the 20th frame of each snippet
@@ -48,8 +47,6 @@ def write_cityscapes(
     """
     city = streets.domain.replace("_", "")  # tools split file names at underscores
     folders = _Folders(Path(root) / "leftImg8bit" / split / city, Path(root) / "gtFine" / split / city, city)
-    for folder in (folders.images, folders.labels):
-        _written(folder, partial(folder.mkdir, parents=True, exist_ok=True))
     write = partial(_write_scene, streets, folders)
     for _ in ordered_map(write, len(streets), num_workers, progress):
         pass
@@ -93,9 +90,7 @@ def _write_scene(streets: Streets, folders: _Folders, index: int) -> int:
         folders.labels / f"{stem}_gtFine_color.png": colorize(scene.label_map, CITYSCAPES),
     }
     for path, pixels in pictures.items():
-        image, partial_path = Image.fromarray(pixels), path.with_name(f".{path.name}.part")
-        _written(path, partial(image.save, partial_path, format="PNG", compress_level=_COMPRESSION))
-        _written(path, partial(os.replace, partial_path, path))
+        write_whole(path, partial(Image.fromarray(pixels).save, format="PNG", compress_level=_COMPRESSION))
     return index
 
 
@@ -111,19 +106,9 @@ def _write_data_file(root: Path, split: str, city: str) -> Path:
         "classes": "cityscapes",
         "label_map": "cityscapes_ids",
     }
-    partial_path = path.with_name(f".{path.name}.part")
-    _written(path, partial(partial_path.write_text, yaml.safe_dump(content, sort_keys=False), encoding="utf-8"))
-    _written(path, partial(os.replace, partial_path, path))
+    text = yaml.safe_dump(content, sort_keys=False)
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
-
-
-def _written(path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be written ({error.strerror or error}); choose another folder or free space."
-        ) from error
 
 
 def _label_id_table() -> npt.NDArray[np.uint8]:
