@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
-
-import yaml
 
 from queryseg.cli.corruption_options import add_corruption_options, chosen_corruptions
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
-from queryseg.data.corruptions.corrupted_tree import write_corrupted
 from queryseg.data.corruptions.corruption_sheet import corruption_sheet
 from queryseg.data.data_file import open_data
-from queryseg.data.data_identity import DataIdentity
-from queryseg.data.shard_writer import write_shards
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
-from queryseg.errors import InputError, UsageError
+from queryseg.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,14 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shard.add_argument("--size", default="500MB", help="of a shard, at most: 500MB, 2GB … (default 500MB)")
     shard.add_argument("--workers", type=int, default=2, help="encoding processes (default 2)")
 
-    for action in (check, generate, show, shard):
-    for action in (check, generate, corrupt, show):
+    for action in (check, generate, corrupt, show, shard):
         action.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Dispatch to the action. Exit code 1 if `check` found problems."""
-    for action in (check, generate, corrupt, show, shard):
+    actions = {"check": _check, "generate": _generate, "corrupt": _corrupt, "show": _show, "shard": _shard}
     return actions[options.action](options)
 
 
@@ -92,8 +85,9 @@ def _generate(options: argparse.Namespace) -> int:
     write_json(options.json, {"data_files": [str(path) for path in written]})
     return 0
 
-
     actions = {"check": _check, "generate": _generate, "corrupt": _corrupt, "show": _show, "shard": _shard}
+
+
 def _show(options: argparse.Namespace) -> int:
     dataset = open_data(options.data)
     make_folder(options.out.parent)
