@@ -1,20 +1,26 @@
-"""Check every file of a data set, generate streets, write shards or corrupted images, or draw a sheet of either."""
+"""Check every file of a data set, generate streets, write shards or corrupted images, or draw a sheet."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+
+import yaml
 
 from queryseg.cli.corruption_options import add_corruption_options, chosen_corruptions
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
+from queryseg.data.corruptions.corrupted_tree import write_corrupted
 from queryseg.data.corruptions.corruption_sheet import corruption_sheet
 from queryseg.data.data_file import open_data
+from queryseg.data.data_identity import DataIdentity
 from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.shard_writer import write_shards
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
-from queryseg.errors import InputError
+from queryseg.errors import InputError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +91,37 @@ def _generate(options: argparse.Namespace) -> int:
     write_json(options.json, {"data_files": [str(path) for path in written]})
     return 0
 
-    actions = {"check": _check, "generate": _generate, "corrupt": _corrupt, "show": _show, "shard": _shard}
+
+def _shard(options: argparse.Namespace) -> int:
+    size = num_bytes(options.size)
+    dataset, identity = open_data(options.data), DataIdentity.of(options.data)
+    with progress_bar("sharding") as progress:
+        index = write_shards(dataset, options.out, identity.to_json(), size, options.workers, progress)
+    data_file = options.out / "data.yaml"
+    content = yaml.safe_dump({"layout": "shards", "root": ".", "name": dataset.name}, sort_keys=False)
+    data_file.write_text(content, encoding="utf-8")
+    num_shards = len(list(options.out.glob("shard-*.tar")))
+    console.print(f"{len(dataset)} samples in {num_shards} shard(s); data file {data_file}", soft_wrap=True)
+    write_json(options.json, {"index": str(index), "data_file": str(data_file), "shards": num_shards})
+    return 0
+
+
+def num_bytes(text: str) -> int:
+    """ "500MB" → 500,000,000. Raises: UsageError"""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f"--size is '{text}', but takes a number of bytes such as 500MB or 2GB.")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2] or " "))
+
+
+def _corrupt(options: argparse.Namespace) -> int:
+    corruptions = chosen_corruptions(options)
+    make_folder(options.out)
+    with progress_bar("corrupting") as progress:
+        data_files, written = write_corrupted(options.data, corruptions, options.out, options.workers, progress)
+    console.print(f"{written:,} images written; {len(data_files)} data files, e.g. {data_files[0]}", soft_wrap=True)
+    write_json(options.json, {"data_files": [str(path) for path in data_files], "written": written})
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:
