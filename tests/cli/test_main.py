@@ -103,6 +103,14 @@ def test_train_evaluate_predict(settings, data, tmp_path, capsys):
     assert main(["predict", str(run), str(tmp_path / "images"), "--out", str(out), "--device", "cpu"]) == 0
     labels = np.asarray(Image.open(out / "b_labels.png"))
     assert labels.shape == (40, 48)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("queryseg.inference.windows.WHOLE_LIMIT", 40 * 48 - 1)
+        capsys.readouterr()
+        assert (
+            main(["predict", str(run), str(tmp_path / "images"), "--out", str(tmp_path / "o"), "--device", "cpu"]) == 0
+        )
+        note = "48×40 pixels are too many to be shown whole; shown as: native size, windows 512/341."
+        assert capsys.readouterr().out.count(note) == 3
     assert labels.max() < 4
     assert Image.open(out / "b_overlay.png").size == (48, 40)
 

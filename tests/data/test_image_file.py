@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from queryseg.data import image_file
 from queryseg.data.image_file import pack_color, read_image, read_label
 from queryseg.errors import InputError
 
@@ -176,3 +177,16 @@ def test_labels_of_another_kind_are_refused_by_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_label(tmp_path / name, kind)  # type: ignore[arg-type]
+
+
+def test_very_large_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's limit for the whole process is lifted for one file only; what could fill the memory is refused."""
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    Image.fromarray(IDS).save(tmp_path / "l.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # an error from 201 on; the files have 240
+    assert (pixels(read_image(tmp_path / "a.png")) == RGB).all()
+    assert (read_label(tmp_path / "l.png") == IDS).all()
+    assert Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.setattr(image_file, "MOST_PIXELS", 200)
+    with pytest.raises(InputError, match=r"Image '.*a\.png' is too large"):
+        read_image(tmp_path / "a.png")

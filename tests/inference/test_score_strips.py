@@ -55,7 +55,7 @@ def test_strips_are_the_scores_of_all_windows_bit_for_bit(grid, pixels):
     image = picture(height, width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score_strips, "PIXELS_PER_PASS", pixels)
-        strips = list(window_strips(Coloured(), image, window, stride))
+        strips = [(first, scores.clone()) for first, scores in window_strips(Coloured(), image, window, stride)]
     ends = [0]
     for first, scores in strips:
         assert first == ends[-1]

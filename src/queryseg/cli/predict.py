@@ -71,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
             result = predictor.predict(path)
             height, width = result.labels.shape
             if (protocol := predictor.protocol_for(height, width)) != predictor.protocol:
-                console.print(f"{path}: {width}×{height} pixels are too many to be shown whole; shown as: {protocol}.")
+                note = f"{path}: {width}×{height} pixels are too many to be shown whole; shown as: {protocol}."
+                console.print(note, soft_wrap=True)
             stem = (path.relative_to(root) if root else Path(path.name)).with_suffix("")
             make_folder((out / stem).parent)
             files = {}

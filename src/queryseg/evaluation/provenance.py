@@ -54,10 +54,11 @@ def provenance_warnings(
                 f"The run's data.{role} ('{source}') cannot be read here, so nothing tells whether its images are "
                 "among those evaluated."
             )
-    for name, source in sources.items():
-        mine = DataIdentity.of(source)
-        found = (_sentence(name, mine, datasets[name], role, other) for role, other in known.items())
-        warnings += [sentence for sentence in found if sentence is not None][:1]  # training is named before validation
+    for name, dataset in datasets.items():
+        if name in sources:
+            mine = DataIdentity.of(sources[name])
+            found = (_sentence(name, mine, dataset, role, other) for role, other in known.items())
+            warnings += [sentence for sentence in found if sentence is not None][:1]  # training before validation
     return warnings
 
 

@@ -41,7 +41,8 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
 def window_strips(engine: SegmentationEngine, image: Tensor, window: int, stride: int) -> Iterator[Strip]:
     """(3, h, w) uint8 → strips of the scores of all windows, averaged where they overlap.
 
-    A strip is done when the next row of windows begins below it; only one row of windows is held.
+    A strip is done when the next row of windows begins below it; only one row of windows is held. A strip's memory is
+    used again: it is valid until the next one is asked for.
     """
     height, width = image.shape[-2:]
     boxes = window_boxes(height, width, window, stride)
@@ -58,27 +59,32 @@ def window_strips(engine: SegmentationEngine, image: Tensor, window: int, stride
             held = scores.new_zeros(rows, width, scores.shape[1]).permute(2, 0, 1)
         for (top, left, _, right), window_scores in zip(part, scores, strict=True):
             if done := top - first:
-                yield first, held[:, :done] / count[:done]
-                held, count, first = _moved_up(held, done), _moved_up(count[None], done)[0], top
+                yield first, held[:, :done].div_(count[:done])
+                _move_up(held, done)
+                _move_up(count[None], done)
+                first = top
             held[:, :, left:right] += window_scores
             count[:, left:right] += 1
     assert held is not None, "an image has at least one window"
-    yield first, held / count
+    yield first, held.div_(count)
 
 
-def _moved_up(rows: Tensor, number: int) -> Tensor:
-    """(…, n, w): without the first rows, as many zeros at the end."""
-    result = torch.zeros_like(rows)
-    result[:, : rows.shape[1] - number] = rows[:, number:]
-    return result
+def _move_up(rows: Tensor, number: int) -> None:
+    """(…, n, w) in place: without the first rows, as many zeros at the end."""
+    kept = rows[:, number:].clone()
+    rows.zero_()
+    rows[:, : kept.shape[1]] = kept
 
 
 def labels_of(strips: Iterator[Strip], shown: Size, size: Size) -> Tensor:
     """(H, W) uint8, the likeliest classes of scores that cover `shown`, enlarged to `size` without ever being whole."""
-    found: list[Tensor] = []
-    for _, scores in strips if shown == size else enlarged_strips(strips, shown, size):
-        found.append(scores.argmax(0).byte())
-    return torch.cat(found)
+    labels: Tensor | None = None
+    for first, scores in strips if shown == size else enlarged_strips(strips, shown, size):
+        if labels is None:
+            labels = torch.empty(size, dtype=torch.uint8, device=scores.device)
+        labels[first : first + scores.shape[1]] = scores.argmax(0)
+    assert labels is not None, "an image has at least one strip"
+    return labels
 
 
 def enlarged_strips(strips: Iterator[Strip], shown: Size, size: Size) -> Iterator[Strip]:
@@ -90,7 +96,7 @@ def enlarged_strips(strips: Iterator[Strip], shown: Size, size: Size) -> Iterato
     done, held_from = 0, 0
     held: Tensor | None = None
     for _, scores in strips:
-        held = scores if held is None else torch.cat([held, scores], 1)
+        held = scores.clone() if held is None else torch.cat([held, scores], 1)
         ready = int((lower < held_from + held.shape[1]).sum())  # rising, so these are the first
         while done < ready:
             end = min(done + _ROWS_TOGETHER, ready)
