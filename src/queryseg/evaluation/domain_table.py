@@ -29,6 +29,7 @@ from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.segmenter import Segmenter
 
 LAST_STEP = "last step, never chosen on a target"
+_CLASS_COLUMNS = 8  # data sets in the terminal's table of classes; JSON has all of them
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,16 @@ class DomainTable:
         if len(self.unseen) > 1:
             domains.add_section()
             domains.add_row("mean", "unseen", "", percent(self.mean_unseen), "", "")
-        classes = Table(title="IoU per class in %")
+        shown = self.evaluations[:_CLASS_COLUMNS]
+        rest = (
+            f", first {len(shown)} of {len(self.evaluations)} data sets" if len(shown) < len(self.evaluations) else ""
+        )
+        classes = Table(title=f"IoU per class in %{rest}")
         classes.add_column("class")
-        for e in self.evaluations:
+        for e in shown:
             classes.add_column(escape(e.name), justify="right")
         for k, name in enumerate(self.class_names):
-            classes.add_row(escape(name), *(percent(float(e.iou[k])) for e in self.evaluations))
+            classes.add_row(escape(name), *(percent(float(e.iou[k])) for e in shown))
         return Group(domains, classes)
 
     @property
