@@ -267,6 +267,9 @@ def test_evaluate_under_corruptions(settings, data, tmp_path, capsys):
     assert content["home/contrast-5"]["source"] == f"{data} under contrast, severity 5"
     assert len({entry["pixel_accuracy"] for entry in content.values()}) > 1
     assert "Did you mean 'contrast'" in fails([*evaluate, "--corruptions", "contrst"], capsys)
+    twice = [word.replace("home=", "home/fog-2=") for word in evaluate]
+    twice = [*twice[:4], f"home={data}", *twice[4:], "--corruptions", "fog:2"]
+    assert "'home/fog-2', and so does --corruptions" in fails(twice, capsys)
 
 
 def test_help_names_every_verb(capsys):

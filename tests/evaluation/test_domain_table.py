@@ -51,6 +51,15 @@ def test_a_terminal_shows_scores_with_their_protocol(table):
         assert words in shown
 
 
+def test_classes_of_many_data_sets_still_fit_a_terminal(table, make_evaluation):
+    many = [make_evaluation(f"city/fog-{i}", POOR) for i in range(60)]
+    shown = text(DomainTable(many, frozenset(), table.facts), width=120)
+    assert all(f"city/fog-{i}" in shown for i in range(60))
+    assert "IoU per class in %, first 8 of 60 data sets" in shown
+    assert shown.count("city/fog-7 ") == 2
+    assert shown.count("city/fog-8 ") == 1
+
+
 def test_json_is_plain_and_complete(table):
     content = json.loads(json.dumps(table.to_json(), allow_nan=False))
     assert content["protocol"] == "native size, whole image"

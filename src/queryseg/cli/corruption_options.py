@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from queryseg.data.corruptions import Corrupted, parse_corruptions, parse_severities
 from queryseg.data.corruptions.corrupted import corrupted_name
 from queryseg.data.dataset import SegmentationDataset
+from queryseg.errors import UsageError
 
 WORDS_HELP = (
     "between commas: corruptions (fog, jpeg …) or noise, blur, digital, weather, extra, cityscapes-c, all; with "
@@ -35,11 +36,18 @@ def chosen_corruptions(options: argparse.Namespace) -> list[tuple[str, int]]:
 def with_corruptions(
     datasets: Mapping[str, SegmentationDataset], sources: Mapping[str, str], options: argparse.Namespace
 ) -> tuple[dict[str, SegmentationDataset], dict[str, str]]:
-    """Every data set and where it comes from, then every data set under every corruption as one more."""
+    """Every data set and where it comes from, then every data set under every corruption as one more.
+
+    Raises: UsageError
+    """
     datasets, sources = dict(datasets), dict(sources)
     for name, dataset in list(datasets.items()):
         for corruption, severity in chosen_corruptions(options):
             corrupted = corrupted_name(name, corruption, severity)
+            if corrupted in datasets:
+                raise UsageError(
+                    f"--data names '{corrupted}', and so does --corruptions; give the data set another name."
+                )
             datasets[corrupted] = Corrupted(dataset, corruption, severity)
             sources[corrupted] = f"{sources[name]} under {corruption}, severity {severity}"
     return datasets, sources

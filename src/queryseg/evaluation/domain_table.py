@@ -29,6 +29,8 @@ from queryseg.evaluation.provenance import LAST_STEP, checkpoint_choice
 from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.segmenter import Segmenter
 
+_CLASS_COLUMNS = 8  # data sets in the terminal's table of classes; JSON has all of them
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -151,12 +153,16 @@ class DomainTable:
             domains.add_section()
             named = ["mean", *([""] if splits else [])]
             domains.add_row(*named, "unseen", "", percent(self.mean_unseen), "", "")
-        classes = Table(title="IoU per class in %")
+        shown = self.evaluations[:_CLASS_COLUMNS]
+        rest = (
+            f", first {len(shown)} of {len(self.evaluations)} data sets" if len(shown) < len(self.evaluations) else ""
+        )
+        classes = Table(title=f"IoU per class in %{rest}")
         classes.add_column("class")
-        for e in self.evaluations:
+        for e in shown:
             classes.add_column(escape(e.name), justify="right")
         for k, name in enumerate(self.class_names):
-            classes.add_row(escape(name), *(percent(float(e.iou[k])) for e in self.evaluations))
+            classes.add_row(escape(name), *(percent(float(e.iou[k])) for e in shown))
         return Group(domains, classes, *(f"[bold yellow]Warning:[/] {escape(text)}" for text in self.warnings))
 
     @property

@@ -22,14 +22,15 @@ Colour = tuple[float, float, float]
 
 
 class Frost(NamedTuple):
-    """size of the texture; number of large crystals, their length in pixels and that of their barbs (a share of it);
-    what the brightness of the crystals, their relief in slanting light and the clouds behind them contribute; mean and
-    deviation of R, G, B"""
+    """size of the texture; number of large crystals, their length in pixels, that of their barbs (a share of it), the
+    sigma that softens them; what the brightness of the crystals, their relief in slanting light and the clouds behind
+    contribute; mean and deviation of R, G, B"""
 
     size: tuple[int, int]
     num_crystals: int
     length: int
     barbs: float
+    sigma: float
     crystals: float
     relief: float
     clouds: float
@@ -38,13 +39,14 @@ class Frost(NamedTuple):
 
 
 FROSTS = (
-    Frost((600, 900), 700, 120, 0.25, 0.3, 0.9, 1.1, (0.30, 0.58, 0.65), (0.11, 0.06, 0.06)),
-    Frost((315, 560), 420, 90, 0.25, 1.0, 0.5, 0.4, (0.79, 0.81, 0.84), (0.08, 0.09, 0.09)),
-    Frost((315, 560), 300, 120, 0.35, 1.0, 0.6, 0.5, (0.79, 0.81, 0.84), (0.08, 0.09, 0.09)),
-    Frost((350, 527), 260, 60, 0.45, 0.8, 0.6, 0.8, (0.54, 0.60, 0.65), (0.11, 0.11, 0.12)),
-    Frost((495, 660), 420, 80, 0.40, 1.0, 0.3, 0.5, (0.44, 0.48, 0.53), (0.17, 0.17, 0.16)),
+    Frost((600, 900), 700, 120, 0.25, 0.63, 0.3, 0.9, 1.1, (0.30, 0.58, 0.65), (0.11, 0.06, 0.06)),
+    Frost((315, 560), 420, 90, 0.25, 0.72, 1.0, 0.5, 0.4, (0.79, 0.81, 0.84), (0.08, 0.09, 0.09)),
+    Frost((315, 560), 300, 120, 0.35, 0.72, 1.0, 0.6, 0.5, (0.79, 0.81, 0.84), (0.08, 0.09, 0.09)),
+    Frost((350, 527), 260, 60, 0.45, 0.4, 0.8, 0.6, 0.8, (0.54, 0.60, 0.65), (0.11, 0.11, 0.12)),
+    Frost((495, 660), 420, 80, 0.40, 0.44, 1.0, 0.3, 0.5, (0.44, 0.48, 0.53), (0.17, 0.17, 0.16)),
 )
-"""Sizes, means and deviations: facts about the package's photographs; the rest: by eye."""
+"""Sizes, means and deviations: facts about the package's photographs, as is the contrast of neighbouring pixels, which
+sigma sets (within a tenth). The rest: by eye."""
 _GENERATIONS = ((1, 1.0, 1.0), (5, 0.4, 0.75), (20, 0.16, 0.5))
 """Crystals grow in three sizes: times as many, times as long, times as bright as the large ones."""
 
@@ -59,7 +61,7 @@ def frost_texture(number: int) -> Floats:
     for times, shorter, light in _GENERATIONS:
         crystals = _crystals(frost, times * frost.num_crystals, max(6.0, shorter * frost.length), draws)
         ice = np.maximum(ice, np.float32(light) * crystals)
-    ice = gaussian_filter(ice, 0.6)
+    ice = gaussian_filter(ice, frost.sigma)
     relief = ice - np.roll(ice, (1, 1), (0, 1))
     side = plasma_size(height, width)
     clouds = plasma_fractal(side, 1.5, draws)[:height, :width]
