@@ -16,7 +16,7 @@ from torch import Tensor
 
 from queryseg.errors import InputError
 from queryseg.metrics.confusion import check_labels
-from queryseg.metrics.measurement import Measurement
+from queryseg.metrics.measurement import Measurement, number
 from queryseg.metrics.metric import Metric, PredictedMaps
 from queryseg.types import IGNORE, Sample
 
@@ -45,6 +45,7 @@ class Calibration(Metric):
     """
 
     name = "calibration"
+    needs = frozenset({"probabilities"})
     higher_is_better = False
 
     def __init__(self, num_classes: int, num_bins: int = 15, classwise: bool = False) -> None:
@@ -94,6 +95,18 @@ class Calibration(Metric):
         bins = pooled[..., 3 * self.num_bins + 2 :].reshape(*pooled.shape[:-1], self.num_classes, 3, self.num_bins)
         return {"calibration_error": _calibration_error(bins)}
 
+    def details(self, pooled: Tensor) -> dict[str, Any]:
+        diagram = self.diagram(pooled)
+        named = {"pixels": diagram.num_pixels, "confidence": diagram.confidence, "accuracy": diagram.accuracy}
+        bins = {name: [number(value) for value in values.tolist()] for name, values in named.items()}
+        return {"bins": {"edges": diagram.edges.tolist(), **bins}}
+
+    def diagram(self, pooled: Tensor) -> ReliabilityDiagram:
+        """(S,) → accuracy against confidence"""
+        num_pixels, confidence, right = self.bins(pooled).unbind(-2)
+        edges = torch.linspace(0, 1, self.num_bins + 1, dtype=torch.float64)
+        return ReliabilityDiagram(edges, num_pixels, confidence / num_pixels, right / num_pixels)
+
     def bins(self, pooled: Tensor) -> Tensor:
         """(…, S) → (…, 3, b): pixels, sum of confidences, right answers"""
         return pooled[..., : 3 * self.num_bins].reshape(*pooled.shape[:-1], 3, self.num_bins)
@@ -117,11 +130,8 @@ class ReliabilityDiagram:
     @classmethod
     def of(cls, measurement: Measurement) -> ReliabilityDiagram:
         """measurement: of `Calibration`"""
-        metric = measurement.metric
-        assert isinstance(metric, Calibration), f"{metric.name} has no bins of confidence"
-        num_pixels, confidence, right = metric.bins(measurement.pooled).unbind(-2)
-        edges = torch.linspace(0, 1, metric.num_bins + 1, dtype=torch.float64)
-        return cls(edges, num_pixels, confidence / num_pixels, right / num_pixels)
+        assert isinstance(measurement.metric, Calibration), f"{measurement.name} has no bins of confidence"
+        return measurement.metric.diagram(measurement.pooled)
 
 
 def nearest_indices(length: int, number: int) -> Tensor:

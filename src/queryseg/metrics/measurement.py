@@ -84,6 +84,7 @@ class Measurement:
                 class_name: {name: number(values[k]) for name, values in per_class.items()}
                 for k, class_name in enumerate(class_names if per_class else ())
             },
+            "details": self.metric.details(self.pooled),
             "settings": dict(self.metric.settings),
             "num_images": self.num_images,
         }

@@ -59,6 +59,8 @@ class Metric(ABC):
     """
 
     name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Fields of `PredictedMaps` that are looked at besides `label_map`."""
     higher_is_better: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -82,6 +84,10 @@ class Metric(ABC):
     def limits(self, score: str) -> tuple[float, float]:
         """The lowest and highest value that a score can have."""
         return 0.0, 1.0
+
+    def details(self, pooled: Tensor) -> dict[str, Any]:
+        """What else reports show, as plain values."""
+        return {}
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -28,6 +28,8 @@ class PanopticQuality(Metric):
 
     things  the classes whose objects are told apart; all others have one segment per image
 
+    `segments` says where predicted segments come from, if whoever measures sets it.
+
     Rules, as in the COCO panoptic evaluator:
     - Void (255 in the ground truth) is taken out of the union before IoU.
     - A crowd (things with instance 0 in the ground truth) matches nothing and is missed by nobody.
@@ -43,16 +45,18 @@ class PanopticQuality(Metric):
     """
 
     name = "panoptic"
+    needs = frozenset({"panoptic"})
 
     def __init__(self, num_classes: int, things: Collection[int]) -> None:
         super().__init__()
         self.num_classes, self.things = num_classes, frozenset(things)
+        self.segments = ""
         if strange := [k for k in self.things if not 0 <= k < num_classes]:
             raise InputError(f"Class {min(strange)} is said to be a thing, but there are {num_classes} classes.")
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"things": sorted(self.things)}
+        return {"things": sorted(self.things), "segments": self.segments}
 
     def measure(self, prediction: PredictedMaps, sample: Sample) -> Tensor:
         """(4, K) float64: sum of matches' IoU, matches, false positives, false negatives"""
