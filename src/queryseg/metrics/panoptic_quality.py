@@ -1,7 +1,7 @@
 """How well predicted segments match those of the ground truth.
 
-Shape legend: H×W pixels, R runs of equal pixels, G and P segments of ground truth and prediction (void among them),
-K classes.
+Shape legend: H×W pixels, R runs of equal pixels, E pairs of a true and a found segment that share pixels (void among
+them), K classes.
 """
 
 from __future__ import annotations
@@ -107,36 +107,38 @@ def panoptic_counts(prediction: PanopticMap, truth: PanopticMap, num_classes: in
     (*true_runs, found_label, found_number), lengths = _runs(*(m.to(device).flatten() for m in maps))
     true_names, true_index = _segments(true_runs[0], true_runs[1], is_thing)
     found_names, found_index = _segments(found_label, found_number, is_thing)
-    shape = (len(true_names), len(found_names))
-    pairs = torch.bincount(true_index * shape[1] + found_index, lengths.double(), minlength=shape[0] * shape[1])
-    overlap = pairs.view(shape).cpu()  # (G, P) pixels; what follows is small
+    # Only pairs that meet are listed: label maps in tatters have more segments than a table of all pairs can hold.
+    pair_names, pair = torch.unique(true_index * len(found_names) + found_index, return_inverse=True)
+    overlap = _sums(pair, lengths, len(pair_names)).cpu()  # (E,) pixels; what follows is small
+    true, found = (pair_names.cpu() // len(found_names)), (pair_names.cpu() % len(found_names))
 
     true_class, crowd = _classes(true_names.cpu(), is_thing.cpu(), num_classes)
     found_class, unassigned = _classes(found_names.cpu(), is_thing.cpu(), num_classes)
     void = true_class == IGNORE
     countable, segment = ~void & ~crowd, (found_class != IGNORE) & ~unassigned
 
-    true_area, found_area = overlap.sum(1), overlap.sum(0)
-    on_void = overlap[void].sum(0)
-    same_class = true_class[:, None] == found_class
-    union = true_area[:, None] + found_area - overlap - on_void
-    match = same_class & countable[:, None] & segment & (2 * overlap > union)
-    on_crowd = (overlap * (same_class & crowd[:, None])).sum(0)
-    wrong = segment & ~match.any(0) & (2 * (on_void + on_crowd) <= found_area)
-    missed = countable & ~match.any(1)
+    true_area, found_area = _sums(true, overlap, len(true_names)), _sums(found, overlap, len(found_names))
+    same_class = true_class[true] == found_class[found]
+    on_void = _sums(found, overlap * void[true], len(found_names))
+    on_crowd = _sums(found, overlap * (same_class & crowd[true]), len(found_names))
+    union = true_area[true] + found_area[found] - overlap - on_void[found]
+    match = same_class & countable[true] & segment[found] & (2 * overlap > union)
+    is_matched, is_found = torch.zeros_like(void), torch.zeros_like(segment)
+    is_matched[true[match]] = True
+    is_found[found[match]] = True
+    wrong = segment & ~is_found & (2 * (on_void + on_crowd) <= found_area)
+    missed = countable & ~is_matched
 
-    def per_class(classes: Tensor, weights: Tensor) -> Tensor:
-        return torch.bincount(classes, weights.double(), minlength=IGNORE + 1)[:num_classes]
+    ious = (overlap / union)[match]
+    classes = (true_class[true[match]], true_class[true[match]], found_class[wrong], true_class[missed])
+    weights = (ious, *(torch.ones(len(group)) for group in classes[1:]))
+    counts = [_sums(group, weight, IGNORE + 1) for group, weight in zip(classes, weights, strict=True)]
+    return torch.stack(counts)[:, :num_classes]
 
-    ious = torch.where(match, overlap / union, 0.0).sum(1)
-    return torch.stack(
-        [
-            per_class(true_class, ious),
-            per_class(true_class, match.any(1)),
-            per_class(found_class, wrong),
-            per_class(true_class, missed),
-        ]
-    )
+
+def _sums(index: Tensor, weights: Tensor, length: int) -> Tensor:
+    """(length,) float64: weights added up where index says; counts of pixels stay exact."""
+    return torch.bincount(index, weights.double(), minlength=length)
 
 
 def _runs(*maps: Tensor) -> tuple[list[Tensor], Tensor]:
