@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, progress_bar, write_json
 from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
+from queryseg.errors import UsageError
 from queryseg.evaluation.domain_table import RunFacts, evaluate_many
 from queryseg.evaluation.measures import MEASURES
 from queryseg.evaluation.report import write_html
@@ -16,6 +19,7 @@ from queryseg.inference.engine import SegmentationEngine
 from queryseg.inference.predictor import find_device, recorded_protocol
 from queryseg.inference.run_folder import read_model
 from queryseg.loading import is_exported
+from queryseg.metrics import BoundaryIoU, Metric, Trimap
 from queryseg.segmenter import Segmenter
 
 
@@ -33,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,…",
         help=f"what else to measure, separated by commas: {', '.join(MEASURES)}",
     )
+    parser.add_argument(
+        "--boundary-widths", nargs="+", type=int, metavar="PIXELS", help="of the measure boundary (default 1 3)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
 
@@ -41,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the table; write JSON and HTML on request."""
     sources = named_sources(options.data)
     datasets = {name: open_data(path) for name, path in sources.items()}
+    measures = _measures(options, datasets.values())
     model, recorded, facts = _source(options)
     with progress_bar("evaluating") as progress:
         table = evaluate_many(
@@ -53,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             device=find_device(options.device) if isinstance(model, Segmenter) else None,
             num_workers=options.workers,
             num_examples=options.num_examples if options.html else 0,
-            measures=[name.strip() for name in options.measures.split(",") if name.strip()],
+            measures=measures,
             progress=progress,
         )
     console.print(table)
@@ -63,6 +71,20 @@ def run(options: argparse.Namespace) -> int:
         write_html(table, options.html, f"{options.run.name} across domains", metrics if metrics.exists() else None)
         console.print(f"Report: {options.html}", soft_wrap=True)
     return 0
+
+
+def _measures(options: argparse.Namespace, datasets: Iterable[SegmentationDataset]) -> list[str | Metric]:
+    """Names; boundaries of other widths than usual as metrics. Raises: UsageError"""
+    names = [name.strip() for name in options.measures.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise UsageError(f"There is no measure '{unknown[0]}'; choose from {', '.join(MEASURES)}.")
+    if options.boundary_widths is None:
+        return list(names)
+    if "boundary" not in names:
+        raise UsageError("--boundary-widths are those of the measure boundary; add --measures boundary.")
+    num_classes = len(next(iter(datasets)).classes)
+    widths: list[Metric] = [kind(num_classes, options.boundary_widths) for kind in (Trimap, BoundaryIoU)]
+    return [*widths, *(name for name in names if name != "boundary")]
 
 
 def _source(options: argparse.Namespace) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts]:

@@ -78,7 +78,7 @@ class PanopticQuality(Metric):
 
     def scores(self, pooled: Tensor) -> dict[str, Tensor]:
         qualities = self.per_class(pooled)
-        is_thing = _membership(self.things, pooled.device)[: self.num_classes]
+        is_thing = _membership(self.things)[: self.num_classes]
         groups = {"": torch.ones_like(is_thing), "_things": is_thing, "_stuff": ~is_thing}
         return {
             f"{name}{group}": values[..., members].nanmean(-1)
@@ -101,19 +101,18 @@ def panoptic_counts(prediction: PanopticMap, truth: PanopticMap, num_classes: in
     """
     for other in (prediction.instance_map, truth.label_map, truth.instance_map):
         check_shapes(prediction.label_map, other)
-    device = prediction.label_map.device
-    is_thing = _membership(things, device)
+    device, is_thing = prediction.label_map.device, _membership(things)
     maps = (truth.label_map, truth.instance_map, prediction.label_map, prediction.instance_map)
     (*true_runs, found_label, found_number), lengths = _runs(*(m.to(device).flatten() for m in maps))
     true_names, true_index = _segments(true_runs[0], true_runs[1], is_thing)
     found_names, found_index = _segments(found_label, found_number, is_thing)
     # Only pairs that meet are listed: label maps in tatters have more segments than a table of all pairs can hold.
     pair_names, pair = torch.unique(true_index * len(found_names) + found_index, return_inverse=True)
-    overlap = _sums(pair, lengths, len(pair_names)).cpu()  # (E,) pixels; what follows is small
-    true, found = (pair_names.cpu() // len(found_names)), (pair_names.cpu() % len(found_names))
+    overlap = _sums(pair, lengths, len(pair_names))  # (E,) pixels
+    true, found = pair_names // len(found_names), pair_names % len(found_names)
 
-    true_class, crowd = _classes(true_names.cpu(), is_thing.cpu(), num_classes)
-    found_class, unassigned = _classes(found_names.cpu(), is_thing.cpu(), num_classes)
+    true_class, crowd = _classes(true_names, is_thing, num_classes)
+    found_class, unassigned = _classes(found_names, is_thing, num_classes)
     void = true_class == IGNORE
     countable, segment = ~void & ~crowd, (found_class != IGNORE) & ~unassigned
 
@@ -142,15 +141,15 @@ def _sums(index: Tensor, weights: Tensor, length: int) -> Tensor:
 
 
 def _runs(*maps: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Flat maps → their values (R,) where one of them changes, and for how many pixels (R,) they stay. A map has a
-    hundred times as many pixels as runs, and whatever follows need only look at these."""
+    """Flat maps → their values (R,) where one of them changes, and for how many pixels (R,) they stay, on the CPU. A
+    map has a hundred times as many pixels as runs, and whatever follows need only look at these."""
     changes = torch.zeros(maps[0].shape, dtype=torch.bool, device=maps[0].device)
     changes[:1] = True
     for values in maps:
         changes[1:] |= values[1:] != values[:-1]
     starts = changes.nonzero().flatten()
     ends = torch.cat([starts[1:], starts.new_tensor([len(changes)])])
-    return [values[starts].long() for values in maps], ends - starts
+    return [values[starts].long().cpu() for values in maps], (ends - starts).cpu()
 
 
 def _segments(classes: Tensor, numbers: Tensor, is_thing: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,8 +170,8 @@ def _classes(names: Tensor, is_thing: Tensor, num_classes: int) -> tuple[Tensor,
     return classes, is_thing[classes] & (numbers == 0)
 
 
-def _membership(things: Collection[int], device: torch.device) -> Tensor:
+def _membership(things: Collection[int]) -> Tensor:
     """(256,) bool: label → is it a thing?"""
-    is_thing = torch.zeros(IGNORE + 1, dtype=torch.bool, device=device)
+    is_thing = torch.zeros(IGNORE + 1, dtype=torch.bool)
     is_thing[sorted(things)] = True
     return is_thing
