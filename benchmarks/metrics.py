@@ -19,6 +19,7 @@ Shape legend: K classes, H×W pixels, h×w the scores' grid.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import statistics
 import time
@@ -190,8 +191,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory()
     streets = [street(seed) for seed in range(options.pairs)]
+    ctypes.CDLL(None).malloc_trim(0)  # what rendering has freed would hide what metrics take
+    keep_freed_memory()
     protocol = {
         "what": " ".join((__doc__ or "").split("\n\n")[2].split()),
         "label_map": list(SIZE),
