@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from queryseg.cli.corruption_options import add_corruption_options, with_corruptions
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, progress_bar, write_json
 from queryseg.data.data_file import open_data
-from queryseg.data.dataset import layout_and_split
+from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import Protocol, protocol_of
+from queryseg.errors import UsageError
 from queryseg.evaluation.domain_table import RunFacts, evaluate_many
 from queryseg.evaluation.markdown_report import write_markdown
+from queryseg.evaluation.measures import MEASURES
 from queryseg.evaluation.provenance import provenance_warnings
 from queryseg.evaluation.report import write_html
 from queryseg.inference.engine import SegmentationEngine
 from queryseg.inference.predictor import find_device, recorded_protocol
 from queryseg.inference.run_folder import read_model
 from queryseg.loading import is_exported
+from queryseg.metrics import BoundaryIoU, Metric, Trimap
 from queryseg.segmenter import Segmenter
 
 
@@ -32,6 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seen", nargs="*", metavar="NAME", help="data sets of the training domain (default: the first one)"
     )
     parser.add_argument("--num-examples", type=int, default=4, metavar="N", help="pictures per data set in the report")
+    parser.add_argument(
+        "--measures",
+        default="",
+        metavar="NAME,…",
+        help=f"what else to measure, separated by commas: {', '.join(MEASURES)}",
+    )
+    parser.add_argument(
+        "--boundary-widths", nargs="+", type=int, metavar="PIXELS", help="of the measure boundary (default 1 3)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables for a README or a pull request")
@@ -39,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; write JSON and HTML on request."""
-    sources = named_sources(options.data)
-    datasets = {name: open_data(path) for name, path in sources.items()}
-    datasets, sources = with_corruptions(datasets, sources, options)
+    files = named_sources(options.data)
+    datasets, sources = with_corruptions({name: open_data(path) for name, path in files.items()}, files, options)
+    measures = _measures(options, datasets.values())
     model, recorded, facts = _source(options, [layout_and_split(dataset)[0] for dataset in datasets.values()])
     with progress_bar("evaluating") as progress:
         table = evaluate_many(
@@ -54,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
             device=find_device(options.device) if isinstance(model, Segmenter) else None,
             num_workers=options.workers,
             num_examples=options.num_examples if options.html else 0,
-            warnings=provenance_warnings(facts.recipe, sources, datasets),
+            measures=measures,
+            warnings=provenance_warnings(facts.recipe, files, datasets),
             progress=progress,
         )
     console.print(table)
@@ -66,6 +79,20 @@ def run(options: argparse.Namespace) -> int:
     if options.markdown:
         write_markdown(table, options.markdown)
     return 0
+
+
+def _measures(options: argparse.Namespace, datasets: Iterable[SegmentationDataset]) -> list[str | Metric]:
+    """Names; boundaries of other widths than usual as metrics. Raises: UsageError"""
+    names = [name.strip() for name in options.measures.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise UsageError(f"There is no measure '{unknown[0]}'; choose from {', '.join(MEASURES)}.")
+    if options.boundary_widths is None:
+        return list(names)
+    if "boundary" not in names:
+        raise UsageError("--boundary-widths are those of the measure boundary; add --measures boundary.")
+    num_classes = len(next(iter(datasets)).classes)
+    widths: list[Metric] = [kind(num_classes, options.boundary_widths) for kind in (Trimap, BoundaryIoU)]
+    return [*widths, *(name for name in names if name != "boundary")]
 
 
 def _source(

@@ -3,7 +3,8 @@ import torch
 
 from queryseg.data.check import check_data
 from queryseg.data.corruptions import Corrupted, corrupt
-from queryseg.data.dataset import FileBacked
+from queryseg.data.data_file import open_data
+from queryseg.data.dataset import FileBacked, layout_and_split
 from queryseg.data.ordered_map import ordered_map
 from queryseg.data.sampling import Draw, TrainingSet
 from queryseg.data.selection import Selection
@@ -61,3 +62,9 @@ def test_what_is_refused() -> None:
         Corrupted(STREETS, "frosst", 3)
     with pytest.raises(InputError, match="Severity 7"):
         Corrupted(STREETS, "frost", 7)
+
+
+def test_protocols_see_the_layout() -> None:
+    """A preset's rule for a data set holds for its corrupted images, too."""
+    streets = open_data({"layout": "streets", "domain": "clear", "num_images": 1, "size": [32, 64]})
+    assert layout_and_split(Corrupted(streets, "fog", 1)) == ("streets", None)

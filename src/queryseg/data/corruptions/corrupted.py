@@ -8,7 +8,14 @@ from dataclasses import replace
 from torch import Tensor
 
 from queryseg.data.corruptions.registry import CORRUPTIONS, check_severity, corrupt
-from queryseg.data.dataset import FileBacked, Problem, SegmentationDataset, read_label_map, sample_name
+from queryseg.data.dataset import (
+    FileBacked,
+    Problem,
+    SegmentationDataset,
+    layout_and_split,
+    read_label_map,
+    sample_name,
+)
 from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.types import Sample
@@ -27,6 +34,7 @@ class Corrupted(SegmentationDataset):
         check_severity(severity, corruption)
         self.dataset, self.corruption, self.severity = dataset, corruption, severity
         self.name, self.classes = corrupted_name(dataset.name, corruption, severity), dataset.classes
+        self.layout, self.split = layout_and_split(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
