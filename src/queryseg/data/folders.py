@@ -1,15 +1,16 @@
-"""Layout `folders`: any pair of directories, or a list of files."""
+"""Layout `folders`: any pair of directories, or a list of files; unpacked or in archives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, class_table
 from queryseg.data.dataset import Problem, SegmentationDataset
+from queryseg.data.file_tree import DataFile, FileTree
 from queryseg.data.image_file import IMAGE_EXTENSIONS, LABEL_EXTENSIONS, read_image, read_label
 from queryseg.data.label_map import LabelMap
 from queryseg.errors import InputError
@@ -23,7 +24,8 @@ class MismatchedSizesError(InputError):
 class Folders(SegmentationDataset):
     """Images and labels in two directories, or named in a list file.
 
-    root          folder that all other paths start from
+    root          folder, or zip or tar archive, that all other paths start from; archives in it stand for what is in
+                  them (see `FileTree`)
     images        directory, searched with its subdirectories; or, beside a one-column list, a pattern with `{name}`
     labels        likewise. Files belong together if their path below the directory is equal without the suffix.
     image_suffix  end of the image files' names, e.g. `_leftImg8bit.png`; None: any image extension
@@ -61,31 +63,32 @@ class Folders(SegmentationDataset):
             if text is not None and not isinstance(text, str):
                 raise InputError(f"'{key}' is {text!r}, but must be text; put it in quotes.")
         self.root = Path(root)
-        self.name = name or self.root.resolve().name
+        self.name = name or (self.root.stem if self.root.is_file() else self.root.resolve().name)
         self.classes = class_table(classes)
         self.label_map = LabelMap.parse(label_map, self.classes)
         self.label_channel = label_channel
         if unpaired not in ("refuse", "skip", "report"):
             raise InputError(f"'unpaired' is {unpaired!r}; choose 'refuse', 'skip' or 'report'.")
         self.unpaired = unpaired
-        if not self.root.is_dir():
+        if not self.root.exists():
             raise InputError(f"There is no folder '{root}', the 'root' of data set '{self.name}'.")
+        self.tree = FileTree(self.root)
         images, labels = _with_split(images, split), _with_split(labels, split)
         self._problems: list[Problem] = []
         if list_file is None:
-            found = _find(self.root / images, image_suffix, IMAGE_EXTENSIONS, "images")
-            targets = _find(self.root / labels, label_suffix, LABEL_EXTENSIONS, "labels")
-            self._note_unpaired("image", "label", [found[k] for k in found if k not in targets], self.root / labels)
-            self._note_unpaired("label", "image", [targets[k] for k in targets if k not in found], self.root / images)
+            found = _find(self.tree, images, image_suffix, IMAGE_EXTENSIONS, "images")
+            targets = _find(self.tree, labels, label_suffix, LABEL_EXTENSIONS, "labels")
+            self._note_unpaired("image", "label", [found[k] for k in found if k not in targets], labels)
+            self._note_unpaired("label", "image", [targets[k] for k in targets if k not in found], images)
             self._pairs = [(key, found[key], targets[key]) for key in sorted(found.keys() & targets.keys())]
         else:
-            self._pairs = self._listed(self.root / _with_split(list_file, split), images, labels)
+            self._pairs = self._listed(_with_split(list_file, split), images, labels)
         if self._problems and unpaired == "refuse":
             raise InputError(" ".join(problem.message for problem in self._problems))
         if not self._pairs:
             raise InputError(
-                f"No image in '{self.root / images}' has a label in '{self.root / labels}'; their names must agree but "
-                "for 'image_suffix' and 'label_suffix'."
+                f"No image in '{self.tree.where(images)}' has a label in '{self.tree.where(labels)}'; their names must "
+                "agree but for 'image_suffix' and 'label_suffix'."
             )
 
     def __len__(self) -> int:
@@ -109,29 +112,35 @@ class Folders(SegmentationDataset):
     def sample_name(self, index: int) -> str:
         return self._pairs[index][0]
 
-    def files(self, index: int) -> tuple[Path, Path]:
+    def files(self, index: int) -> tuple[DataFile, DataFile]:
         """Image and label file of a sample."""
-        return Path(self._pairs[index][1]), Path(self._pairs[index][2])
+        return self._pairs[index][1], self._pairs[index][2]
 
     def problems(self) -> Sequence[Problem]:
         return self._problems if self.unpaired == "report" else ()
 
-    def _note_unpaired(self, what: str, other: str, paths: Iterable[str], searched: Path) -> None:
-        alone = sorted(paths)
+    def _note_unpaired(self, what: str, other: str, files: Iterable[DataFile], searched: str) -> None:
+        alone = sorted(map(str, files))
         if not alone:
             return
         shown = ", ".join(f"'{path}'" for path in alone[:3]) + (" …" if len(alone) > 3 else "")
-        files = f"{len(alone)} {what}{'s have' if len(alone) > 1 else ' has'} no {other} in '{searched}'"
-        message = f"{files}: {shown}; add the {other}, remove the {what}, or set 'unpaired: skip'."
+        lead = (
+            f"{len(alone)} {what}{'s have' if len(alone) > 1 else ' has'} no {other} in '{self.tree.where(searched)}'"
+        )
+        message = f"{lead}: {shown}; add the {other}, remove the {what}, or set 'unpaired: skip'."
         self._problems.append(Problem(f"{what} without {other}", self.name, message))
 
-    def _listed(self, path: Path, images: str, labels: str) -> list[tuple[str, str, str]]:
+    def _file(self, path: str) -> DataFile | None:
+        return self.tree.file(path) if self.tree.has_file(path) else None
+
+    def _listed(self, list_file: str, images: str, labels: str) -> list[tuple[str, DataFile, DataFile]]:
+        path = self.tree.where(list_file)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = self.tree.file(list_file).read_bytes().decode("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError, InputError) as error:
             raise InputError(f"The list of files '{path}' cannot be read ({error}).") from error
-        pairs: dict[str, tuple[str, str]] = {}
-        alone: dict[str, list[str]] = {"image": [], "label": []}
+        pairs: dict[str, tuple[DataFile, DataFile]] = {}
+        alone: dict[str, list[DataFile]] = {"image": [], "label": []}
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
@@ -148,48 +157,45 @@ class Folders(SegmentationDataset):
                         "contain '{name}', as in 'images/{name}.png'."
                     )
                 columns = [pattern.replace("{name}", columns[0]) for pattern in (images, labels)]
-            image, label = self.root / columns[0], self.root / columns[1]
+            image, label = (self._file(column) for column in columns)
             key = Path(columns[0]).with_suffix("").as_posix()
             if key in pairs:
                 raise InputError(
                     f"Line {number} of '{path}' names '{columns[0]}' a second time; list every image once."
                 )
-            if not label.is_file():
-                alone["image"].append(str(image))
-            elif not image.is_file():
-                alone["label"].append(str(label))
+            if label is None:
+                alone["image"].append(self.root / columns[0])
+            elif image is None:
+                alone["label"].append(self.root / columns[1])
             else:
-                pairs[key] = (str(image), str(label))
+                pairs[key] = (image, label)
         if not pairs and not any(alone.values()):
             raise InputError(f"The list of files '{path}' is empty; give one image and label per line.")
-        self._note_unpaired("image", "label", alone["image"], self.root)
-        self._note_unpaired("label", "image", alone["label"], self.root)
+        self._note_unpaired("image", "label", alone["image"], "")
+        self._note_unpaired("label", "image", alone["label"], "")
         return [(key, *files) for key, files in pairs.items()]
 
 
-def _find(folder: Path, suffix: str | None, extensions: tuple[str, ...], what: str) -> dict[str, str]:
-    """Path below the folder without suffix → path of the file."""
-    if not folder.is_dir():
-        raise InputError(
-            f"There is no folder '{folder}', where the {what} should be; correct the path, or the root that it starts "
-            "from (of a recipe: --data.root FOLDER)."
-        )
-    found: dict[str, str] = {}
-    for path in folder.rglob("*"):
-        if (
-            path.name.startswith(".")
-            or not path.name.lower().endswith(extensions)
-            or not path.name.endswith(suffix or "")
-        ):
+def _find(
+    tree: FileTree, folder: str, suffix: str | None, extensions: tuple[str, ...], what: str
+) -> dict[str, DataFile]:
+    """Path below the folder without suffix → file."""
+    found: dict[str, DataFile] = {}
+    for path, file in tree.files(folder, suffix or "").items():
+        if not path.lower().endswith(extensions):
             continue
-        relative = path.relative_to(folder)
-        key = relative.as_posix().removesuffix(suffix) if suffix else relative.with_suffix("").as_posix()
+        key = path.removesuffix(suffix) if suffix else PurePosixPath(path).with_suffix("").as_posix()
         if key in found:
-            raise InputError(f"'{path}' and '{found[key]}' have the same name; say which one is meant with a suffix.")
-        found[key] = str(path)
+            raise InputError(f"'{file}' and '{found[key]}' have the same name; say which one is meant with a suffix.")
+        found[key] = file
+    if not found and not tree.has_folder(folder):
+        raise InputError(
+            f"There is no folder '{tree.where(folder)}', where the {what} should be; correct the path, or the root "
+            f"that it starts from (of a recipe: --data.root FOLDER). The root holds {tree.describe()}."
+        )
     if not found:
         wanted = f"ends in '{suffix}'" if suffix else f"is one of {', '.join(extensions)}"
-        raise InputError(f"Folder '{folder}' has no {what}: no file {wanted}.")
+        raise InputError(f"Folder '{tree.where(folder)}' has no {what}: no file {wanted}.")
     return found
 
 

@@ -6,6 +6,8 @@ torchvision decodes the common files; Pillow reads the headers and the odd modes
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
+from queryseg.data.archive import ArchivedFile
 from queryseg.errors import InputError
 
 LabelKind = Literal["ids", "colors"]
@@ -32,22 +35,22 @@ _RGB_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "Y
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}
 
 
-def read_image(path: str | Path) -> Tensor:
-    """(3, H, W) uint8 RGB, upright. The tensor may be stored pixel by pixel (channels last).
+def read_image(path: str | Path | ArchivedFile) -> Tensor:
+    """(3, H, W) uint8 RGB, upright, of a file in a folder or an archive. The tensor may be stored pixel by pixel
+    (channels last).
 
     Grey, palette, CMYK and YCbCr images are converted to RGB, an alpha channel is dropped, 16-bit values are scaled to
     8 bits (rounded), and an EXIF orientation is applied. InputError naming the file if it cannot be read.
     """
-    with _readable(path, "image") as image:
+    with _readable(path, "image") as (image, content):
         raw_mode = _raw_mode(image)
         if image.format == "PNG" and raw_mode.endswith("16B"):
-            return _narrow(decode_image(str(path), ImageReadMode.RGB, apply_exif_orientation=True))
+            return _narrow(_decoded(content, ImageReadMode.RGB))
         # A truncated JPEG decodes to grey without complaint in libjpeg; Pillow refuses it.
-        if (image.format == "JPEG" and image.mode in ("RGB", "L") and _ends_properly(path)) or (
+        if (image.format == "JPEG" and image.mode in ("RGB", "L") and content.endswith(b"\xff\xd9")) or (
             image.format == "PNG" and raw_mode == "RGB"
         ):
-            pixels: Tensor = decode_image(str(path), ImageReadMode.RGB, apply_exif_orientation=True)
-            return pixels
+            return _decoded(content, ImageReadMode.RGB)
         if image.mode.startswith("I;16"):
             wide = torch.from_numpy(np.array(ImageOps.exif_transpose(image), dtype=np.uint16))
             return _narrow(wide).expand(3, -1, -1)
@@ -58,7 +61,7 @@ def read_image(path: str | Path) -> Tensor:
         return torch.from_numpy(np.array(ImageOps.exif_transpose(image).convert("RGB"))).permute(2, 0, 1)
 
 
-def read_label(path: str | Path, kind: LabelKind = "ids", channel: int | None = None) -> LabelArray:
+def read_label(path: str | Path | ArchivedFile, kind: LabelKind = "ids", channel: int | None = None) -> LabelArray:
     """The values of a label file, exactly.
 
     kind "ids"     (H, W) uint8 or uint16: grey values of 1 to 16 bits, or the indices of a palette PNG
@@ -68,14 +71,14 @@ def read_label(path: str | Path, kind: LabelKind = "ids", channel: int | None = 
     InputError naming the file if it cannot be read, is an RGB file where ids are expected (or the reverse), may be
     inexact (JPEG, WebP), or has an EXIF orientation (labels are never rotated; readers disagree on whether to).
     """
-    with _readable(path, "label") as image:
+    with _readable(path, "label") as (image, content):
         if image.format not in _LABEL_FORMATS:
             raise InputError(
                 f"Label '{path}' is a {image.format} file, which does not keep ids exactly; save it as PNG."
             )
         raw_mode = _raw_mode(image)
         if kind == "ids" and channel is not None:
-            return _read_channel(path, image, channel)
+            return _read_channel(path, image, content, channel)
         if kind == "colors":
             if image.mode not in ("RGB", "RGBA", "P") or raw_mode.endswith("16B"):
                 raise InputError(
@@ -108,14 +111,14 @@ def pack_color(color: tuple[int, int, int]) -> int:
     return color[0] | color[1] << 8 | color[2] << 16
 
 
-def _read_channel(path: str | Path, image: Image.Image, channel: int) -> LabelArray:
+def _read_channel(path: str | Path | ArchivedFile, image: Image.Image, content: bytes, channel: int) -> LabelArray:
     # Pillow reduces 16-bit RGB to 8 bits without a word and so loses every id; torchvision keeps all bits.
     if image.format != "PNG" or image.mode == "P":
         raise InputError(
             f"Label '{path}' has no channels to choose from; 'label_channel' is for grey or RGB PNG files."
         )
     _check_upright(path, image)
-    planes = decode_image(str(path), ImageReadMode.UNCHANGED)
+    planes = _decoded(content, ImageReadMode.UNCHANGED)
     if not 0 <= channel < planes.shape[0]:
         raise InputError(f"Label '{path}' has {planes.shape[0]} channels; 'label_channel' {channel} is none of them.")
     values: LabelArray = planes[channel].contiguous().numpy()
@@ -134,23 +137,26 @@ def _raw_mode(image: Image.Image) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _ends_properly(path: str | Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-2, 2)
-        return file.read() == b"\xff\xd9"
+def _decoded(content: bytes, mode: ImageReadMode) -> Tensor:
+    """(C, H, W). Only images are turned upright: labels are refused if they are not."""
+    upright = mode == ImageReadMode.RGB
+    values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    pixels: Tensor = decode_image(values, mode, apply_exif_orientation=upright)
+    return pixels
 
 
-def _check_upright(path: str | Path, image: Image.Image) -> None:
+def _check_upright(path: str | Path | ArchivedFile, image: Image.Image) -> None:
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         raise InputError(f"Label '{path}' has an EXIF orientation; save it upright, without EXIF data.")
 
 
 @contextmanager
-def _readable(path: str | Path, what: str) -> Iterator[Image.Image]:
-    """The opened file; whatever goes wrong while it is read becomes one sentence that names it."""
+def _readable(path: str | Path | ArchivedFile, what: str) -> Iterator[tuple[Image.Image, bytes]]:
+    """The opened file and its bytes; whatever goes wrong while it is read becomes one sentence that names it."""
     try:
-        with Image.open(path) as image:
-            yield image
+        content = (Path(path) if isinstance(path, str) else path).read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            yield image, content
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -160,5 +166,5 @@ def _readable(path: str | Path, what: str) -> Iterator[Image.Image]:
     except RuntimeError as error:  # torchvision: the text is about its own source lines
         raise InputError(f"{what.capitalize()} '{path}' cannot be read; it is damaged or truncated.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises
-        reason = str(error).split("\n")[0].replace(f" '{path}'", "").rstrip(".")
+        reason = re.sub(r" <_io.BytesIO.*?>|: '.*'$", "", str(error).split("\n")[0]).rstrip(".")
         raise InputError(f"{what.capitalize()} '{path}' cannot be read ({reason}); it may be damaged.") from error

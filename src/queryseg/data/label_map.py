@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -89,8 +88,11 @@ class LabelMap:
                 labels[key] = label
         return cls("colors" if True in colored else "ids", labels)
 
-    def apply(self, values: LabelArray, path: str | Path) -> Tensor:
-        """Values (H, W) as `read_label` gives them → (H, W) uint8. UnknownLabelsError naming file and values."""
+    def apply(self, values: LabelArray, path: object) -> Tensor:
+        """Values (H, W) as `read_label` gives them → (H, W) uint8. UnknownLabelsError naming file and values.
+
+        path  what messages call the file
+        """
         if values.dtype == np.uint8 and self.kind == "ids":
             # translate() runs at memory speed, several times faster than indexing
             mapped = bytearray(values.tobytes()).translate(self._byte_table)
@@ -113,7 +115,7 @@ class LabelMap:
     def __getstate__(self) -> dict[str, object]:
         return {"kind": self.kind, "labels": self.labels}  # 16 MB of table are rebuilt faster than sent to a worker
 
-    def _unknown(self, values: LabelArray, where: npt.NDArray[np.bool_], path: str | Path) -> UnknownLabelsError:
+    def _unknown(self, values: LabelArray, where: npt.NDArray[np.bool_], path: object) -> UnknownLabelsError:
         found, num_pixels = np.unique(values[where], return_counts=True)
         counts = {self._written(int(v)): int(n) for v, n in zip(found, num_pixels, strict=True)}
         shown = ", ".join(f"{value} ({n} pixels)" for value, n in list(counts.items())[:8])
