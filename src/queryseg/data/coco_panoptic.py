@@ -27,6 +27,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from queryseg.data.archive import ArchivedFile
 from queryseg.data.class_table import ClassTable, Color, as_color, distinct_colors
 from queryseg.data.image_file import read_label
 from queryseg.data.spelling import did_you_mean
@@ -89,10 +90,10 @@ class CocoPanoptic:
     images: tuple[PanopticImage, ...]
 
     @classmethod
-    def read(cls, path: str | Path) -> CocoPanoptic:
-        """InputError naming the file if it is none, or not of this format."""
+    def read(cls, path: str | Path | ArchivedFile) -> CocoPanoptic:
+        """From a folder or an archive. InputError naming the file if it is none, or not of this format."""
         try:
-            content = json.loads(Path(path).read_bytes())
+            content = json.loads((Path(path) if isinstance(path, str) else path).read_bytes())
         except OSError as error:
             raise InputError(f"'{path}' cannot be read ({error.strerror}); give the JSON of a panoptic set.") from error
         except ValueError as error:
@@ -152,7 +153,7 @@ def categories_of(classes: ClassTable) -> tuple[Category, ...]:
     )
 
 
-def read_segment_ids(path: str | Path) -> Tensor:
+def read_segment_ids(path: str | Path | ArchivedFile) -> Tensor:
     """(H, W) int32 segment ids of a PNG, 0 = void. InputError naming the file."""
     return torch.from_numpy(read_label(path, "colors").astype(np.int32))
 

@@ -17,6 +17,25 @@ from queryseg.errors import InputError
 LAYOUTS: dict[str, str] = {
     "folders": "queryseg.data.folders.Folders",
     "streets": "queryseg.data.streets.Streets",
+    **{
+        module: f"queryseg.data.layouts.{module}.{name}"
+        for module, name in {
+            "acdc": "ACDC",
+            "ade20k": "ADE20K",
+            "bdd100k": "BDD100K",
+            "camvid": "CamVid",
+            "cityscapes": "Cityscapes",
+            "cityscapes_c": "CityscapesC",
+            "coco_panoptic": "CocoPanopticLayout",
+            "dark_zurich": "DarkZurich",
+            "gtav": "GTAV",
+            "idd": "IDD",
+            "mapillary": "Mapillary",
+            "nightcity": "NightCity",
+            "synthia": "Synthia",
+            "urbansyn": "UrbanSyn",
+        }.items()
+    },
 }
 """Layout → the class whose parameters are the other keys of the data file."""
 

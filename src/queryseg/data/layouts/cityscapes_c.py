@@ -1,0 +1,65 @@
+"""Layout `cityscapes_c`: corrupted validation images of Cityscapes, and the clean labels.
+
+    cityscapes-c/fog/5/leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png
+    gtFine/val/frankfurt/frankfurt_000000_000294_gtFine_labelIds.png
+
+Nobody distributes these images; they are written by a corruption tool beside an unpacked or archived Cityscapes.
+
+Source: Michaelis et al. 2019 (the corruptions); the folders are a convention of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from queryseg.data.class_table import ClassTable
+from queryseg.data.label_space import Rules
+from queryseg.data.layouts.cityscapes import Cityscapes
+from queryseg.data.layouts.dataset_card import DatasetCard
+from queryseg.data.layouts.layout import Layout
+from queryseg.errors import InputError
+
+
+class CityscapesC(Layout):
+    """500 images per corruption and severity.
+
+    corruption  name of a folder below `cityscapes-c`, e.g. gaussian_noise
+    severity    1 … 5
+    others      as in `Layout`
+    """
+
+    card = DatasetCard(
+        title="Cityscapes-C",
+        download="corrupted images are needed in cityscapes-c/CORRUPTION/SEVERITY/leftImg8bit, beside gtFine",
+        splits={"val": "val", "train": "train"},
+        unlabelled=Cityscapes.card.unlabelled,
+        num_images={"val": 500},
+        sources=tuple(
+            replace(source, images=f"cityscapes-c/{{corruption}}/{{severity}}/{source.images}")
+            for source in Cityscapes.card.sources
+        ),
+    )
+
+    def __init__(
+        self,
+        root: str | Path,
+        corruption: str,
+        severity: int = 5,
+        split: str = "val",
+        classes: str | Sequence[str] | Mapping[str, object] | ClassTable | None = None,
+        mapping: Rules | None = None,
+        labels: str = "auto",
+        unpaired: Literal["refuse", "skip", "report"] = "refuse",
+        name: str | None = None,
+    ) -> None:
+        if type(severity) is not int or not 1 <= severity <= 5:
+            raise InputError(f"'severity' is {severity!r}; give a whole number from 1 to 5.")
+        self.corruption, self.severity = str(corruption), severity
+        name = name or f"cityscapes_c-{corruption}-{severity}"
+        super().__init__(root, split, classes, mapping, labels, unpaired, name)
+
+    def fields(self) -> dict[str, str | None]:
+        return {**super().fields(), "corruption": self.corruption, "severity": str(self.severity)}
