@@ -1,4 +1,4 @@
-"""Check every file of a data set, generate streets in Cityscapes' layout, or draw a contact sheet."""
+"""Check every file of a data set, generate streets, draw a contact sheet, or audit what becomes of every label."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import argparse
 from pathlib import Path
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
+from queryseg.data.audit_picture import audit_picture
 from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
+from queryseg.data.conversion_cache import cache_folder, clear_cache
 from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.label_audit import audit_labels
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
 from queryseg.errors import InputError
@@ -30,19 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
     generate.add_argument("--workers", type=int, default=2, help="rendering processes (default 2)")
 
-    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay")
+    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay; or an audit of labels")
     show.add_argument("data", metavar="DATA.yaml", help="a data file")
-    show.add_argument("--out", type=Path, default=Path("contact_sheet.png"), metavar="FILE.png")
-    show.add_argument("--num-images", type=int, default=8, metavar="N", help="evenly spaced (default 8)")
-    show.add_argument("--columns", type=int, default=2)
+    show.add_argument(
+        "--audit", action="store_true", help="which label becomes which class, with a piece of an image for each"
+    )
+    show.add_argument("--out", type=Path, metavar="FILE.png", help="(default contact_sheet.png, or label_audit.png)")
+    show.add_argument(
+        "--num-images", type=int, metavar="N", help="evenly spaced (default 8 on a sheet; 200 are read for an audit)"
+    )
+    show.add_argument("--columns", type=int, help="(default 2 samples, or 6 labels of an audit)")
 
-    for action in (check, generate, show):
+    cache = actions.add_parser("cache", help="say where converted labels are kept, and delete them")
+    cache.add_argument("--clear", action="store_true", help="delete them; they are made again when they are needed")
+
+    for action in (check, generate, show, cache):
         action.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Dispatch to the action. Exit code 1 if `check` found problems."""
-    actions = {"check": _check, "generate": _generate, "show": _show}
+    actions = {"check": _check, "generate": _generate, "show": _show, "cache": _cache}
     return actions[options.action](options)
 
 
@@ -71,12 +83,38 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     dataset = open_data(options.data)
-    if options.num_images < 1:
-        raise InputError(f"--num-images is {options.num_images}, but a contact sheet shows at least one image.")
-    count = min(options.num_images, len(dataset))
+    if options.num_images is not None and options.num_images < 1:
+        raise InputError(f"--num-images is {options.num_images}, but at least one image is shown.")
+    if options.audit:
+        return _audit(dataset, options)
+    out = options.out or Path("contact_sheet.png")
+    count = min(options.num_images or 8, len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
-    make_folder(options.out.parent)
-    contact_sheet(dataset, indices, options.columns).save(options.out)
-    console.print(f"{count} of {len(dataset)} images on {options.out}", soft_wrap=True)
-    write_json(options.json, {"file": str(options.out), "indices": indices})
+    make_folder(out.parent)
+    contact_sheet(dataset, indices, 2 if options.columns is None else options.columns).save(out)
+    console.print(f"{count} of {len(dataset)} images on {out}", soft_wrap=True)
+    write_json(options.json, {"file": str(out), "indices": indices})
+    return 0
+
+
+def _audit(dataset: SegmentationDataset, options: argparse.Namespace) -> int:
+    columns = 6 if options.columns is None else options.columns
+    if columns < 1:
+        raise InputError(f"--columns is {columns}, but a row of an audit has at least one label.")
+    out = options.out or Path("label_audit.png")
+    with progress_bar("reading labels") as progress:
+        audit = audit_labels(dataset, options.num_images or 200, progress=progress)
+    make_folder(out.parent)
+    audit_picture(dataset, audit, columns).save(out)
+    met = sum(use.pixels > 0 for use in audit.uses)
+    console.print(f"{met} of {len(audit.uses)} labels met in {audit.num_read} samples, on {out}", soft_wrap=True)
+    write_json(options.json, {"file": str(out), **audit.to_json()})
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    place = cache_folder() / "conversions"
+    size = clear_cache() if options.clear else sum(path.stat().st_size for path in place.glob("*/*"))
+    console.print(f"{size / 1e6:.1f} MB of converted labels {'deleted from' if options.clear else 'in'} {place}")
+    write_json(options.json, {"folder": str(place), "bytes": size, "cleared": options.clear})
     return 0

@@ -35,8 +35,8 @@ class ConversionCache:
     folder   None: `cache_folder()`
 
     An entry belongs to a file's path, size and time of change; of an archived file, to the archive's and the member's.
-    Entries appear whole or not at all, so that several processes may share the folder. It grows by about 20 kB per
-    Cityscapes image, is never needed, and may be deleted at any time (`queryseg data cache --clear`).
+    Entries appear whole or not at all, so that several processes may share the folder. It grows by about 35 kB per
+    image of 1024×2048, is never needed, and may be deleted at any time (`queryseg data cache --clear`).
     Where it cannot be written, a warning says so once, and everything is converted every time.
     """
 

@@ -74,8 +74,7 @@ def open_data(
         raise InputError(f"{where} has no 'layout'; choose from: {', '.join(LAYOUTS)}.")
     if layout not in LAYOUTS:
         raise InputError(f"{where} has the unknown layout '{layout}'.{did_you_mean(layout, LAYOUTS)}")
-    module, _, class_name = LAYOUTS[layout].rpartition(".")
-    dataset_class = getattr(importlib.import_module(module), class_name)
+    dataset_class = layout_class(layout)
     parameters = inspect.signature(dataset_class).parameters
     if wrong := check_keys(content, parameters, f"{where} ('{layout}')"):
         raise InputError(wrong)
@@ -88,8 +87,14 @@ def open_data(
         content.setdefault("unpaired", "report")
     if "name" in parameters and not isinstance(source, Mapping):
         content.setdefault("name", Path(source).stem)
-    dataset: SegmentationDataset = dataset_class(**content)
-    return dataset
+    return dataset_class(**content)
+
+
+def layout_class(layout: str) -> type[SegmentationDataset]:
+    """The class behind a name in LAYOUTS."""
+    module, _, name = LAYOUTS[layout].rpartition(".")
+    found: type[SegmentationDataset] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -55,6 +55,11 @@ def label_mapping(
     return tuple(target.names.index(name) for name in source.names)
 
 
+def declared_mappings() -> tuple[tuple[str, str], ...]:
+    """(source, target) of every mapping that is declared, in the order of their names."""
+    return tuple(sorted((source, target) for source, targets in _edges().items() for target in targets))
+
+
 @cache
 def _edges() -> dict[str, dict[str, tuple[int, ...]]]:
     """Source → target → mapping, of all that are declared."""

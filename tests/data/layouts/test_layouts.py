@@ -22,6 +22,7 @@ from data_trees import (
 )
 from scipy.io import savemat
 
+from queryseg.data.check import check_data
 from queryseg.data.class_table import class_table
 from queryseg.data.data_file import LAYOUTS, open_data
 from queryseg.data.image_file import read_image
@@ -588,7 +589,11 @@ def test_notes(tmp_path: Path) -> None:
     write_files(tmp_path / "u", CASES["urbansyn"].tree)
     urbansyn = open_data({"layout": "urbansyn", "root": str(tmp_path / "u")})
     assert isinstance(urbansyn, Layout)
-    assert urbansyn.notes()[0].startswith("Layout 'urbansyn' is unverified: the folders are")
+    assert urbansyn.notes()[0].startswith("Layout 'urbansyn' with labels 'ids' is unverified: the folders are")
+    report = check_data(urbansyn)
+    assert report.ok
+    assert report.to_json()["notes"] == list(urbansyn.notes())
+    assert urbansyn.notes()[0] in report.lines()
 
 
 def test_ade20k_categories_are_its_things_in_order() -> None:

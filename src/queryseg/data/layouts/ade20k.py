@@ -35,7 +35,7 @@ class SceneParsingSource(LabelSource):
 
     def bind(self, tree: FileTree, fields: Mapping[str, str | None]) -> LabelSource:
         folder = PathPattern(str(self.objects)).fill(**fields).folder
-        return self if tree.has_folder(folder) else replace(self, objects=None)
+        return self if tree.has_folder(folder) else replace(self, objects=None, unverified=None)
 
     def read_objects(self, label: DataFile, objects: DataFile | None, label_map: LabelMap) -> Keys | None:
         if objects is None:
@@ -66,6 +66,7 @@ class ADE20K(Layout):
                 labels="annotations/{split}/{name}.png",
                 objects="annotations_instance/{split}/{name}.png",
                 table="ade20k",
+                unverified="what the channels of the instance challenge's files mean is from memory.",
                 values={0: IGNORE, **{label + 1: label for label in range(len(class_table("ade20k")))}},
             ),
         ),

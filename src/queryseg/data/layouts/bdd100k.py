@@ -36,6 +36,7 @@ class BDD100K(Layout):
                 images="seg/images/{split}/{name}.jpg",
                 labels="seg/labels/{split}/{name}_train_id.png",
                 table="cityscapes",
+                unverified="folders and suffix of the first release are from memory.",
             ),
         ),
     )

@@ -20,6 +20,7 @@ from queryseg.data.layouts.layout import Layout
 from queryseg.types import IGNORE
 
 COLORS = {pack_color(color): label for label, color in enumerate(class_table("camvid_all").colors)}
+COLORS_FROM_MEMORY = "so are the 32 colours and their grouping into 11 classes."
 IDS = {**{label: label for label in range(11)}, 11: IGNORE, IGNORE: IGNORE}
 
 
@@ -40,6 +41,7 @@ class CamVid(Layout):
                 table="camvid_all",
                 kind="colors",
                 values=COLORS,
+                unverified=f"its folders are from memory; {COLORS_FROM_MEMORY}",
             ),
             LabelSource(
                 name="segnet", images="{split}/{name}.png", labels="{split}annot/{name}.png", table="camvid", values=IDS
@@ -58,6 +60,7 @@ class CamVid(Layout):
                 table="camvid_all",
                 kind="colors",
                 values=COLORS,
+                unverified=f"its folders are from memory; {COLORS_FROM_MEMORY}",
             ),
         ),
     )

@@ -33,15 +33,16 @@ Keys = npt.NDArray[Any]
 class LabelSource:
     """Label files with one value per pixel.
 
-    name      value of the data file's key `labels`
-    images    pattern (see `PathPattern`) of the images that belong to these labels
-    labels    pattern of the label files
-    objects   pattern of the files that tell objects apart, if there are any
-    table     class table of the labels
-    values    value in a file → class index in `table`, or 255; None: they are equal, and 255 is ignored
-    kind      what the values are: ids, or packed colours
-    channel   of files that keep ids in one channel of several
-    pair_by   "path": images and labels belong together if all of `{name}` is equal; "file": its last part
+    name        value of the data file's key `labels`
+    images      pattern (see `PathPattern`) of the images that belong to these labels
+    labels      pattern of the label files
+    objects     pattern of the files that tell objects apart, if there are any
+    table       class table of the labels
+    values      value in a file → class index in `table`, or 255; None: they are equal, and 255 is ignored
+    kind        what the values are: ids, or packed colours
+    channel     of files that keep ids in one channel of several
+    pair_by     "path": images and labels belong together if all of `{name}` is equal; "file": its last part
+    unverified  what of this was not confirmed by the data set's own files or by tools that read it, or None
     """
 
     name: str
@@ -53,6 +54,7 @@ class LabelSource:
     kind: LabelKind = "ids"
     channel: int | None = None
     pair_by: Literal["path", "file"] = "path"
+    unverified: str | None = None
 
     @property
     def classes(self) -> ClassTable:
@@ -81,6 +83,10 @@ class LabelSource:
         """None if these files tell no objects apart."""
         return None
 
+    def read_both(self, label: DataFile, objects: DataFile | None, label_map: LabelMap) -> tuple[Tensor, Keys | None]:
+        """What `read` and `read_objects` give; where both are in one file, it is read once."""
+        return self.read(label, label_map), self.read_objects(label, objects, label_map)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolygonSource(LabelSource):
@@ -96,14 +102,12 @@ class PolygonSource(LabelSource):
         return replace(self, cache=ConversionCache(f"polygons-{self.table}", POLYGONS_VERSION))
 
     def read(self, label: DataFile, label_map: LabelMap) -> Tensor:
-        return label_map.apply(self._drawn(label)["labels"].astype(np.uint8, copy=False), label)
+        return self.read_both(label, None, label_map)[0]
 
-    def read_objects(self, label: DataFile, objects: DataFile | None, label_map: LabelMap) -> Keys:
-        return self._drawn(label)["objects"]
-
-    def _drawn(self, label: DataFile) -> dict[str, npt.NDArray[Any]]:
+    def read_both(self, label: DataFile, objects: DataFile | None, label_map: LabelMap) -> tuple[Tensor, Keys]:
         assert self.cache is not None
-        return self.cache.get(label, lambda file: rasterise(file, self.classes, self.skipped))
+        drawn = self.cache.get(label, lambda file: rasterise(file, self.classes, self.skipped))
+        return label_map.apply(drawn["labels"].astype(np.uint8, copy=False), label), drawn["objects"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,19 +127,17 @@ class PanopticSource(LabelSource):
         return replace(self, values=content.labels(self.classes), segments=segments)
 
     def read(self, label: DataFile, label_map: LabelMap) -> Tensor:
-        return self._maps(label, label_map)[0]
+        return self.read_both(label, None, label_map)[0]
 
-    def read_objects(self, label: DataFile, objects: DataFile | None, label_map: LabelMap) -> Keys:
-        numbers: Keys = self._maps(label, label_map)[1].numpy()
-        return numbers
-
-    def _maps(self, label: DataFile, label_map: LabelMap) -> tuple[Tensor, Tensor]:
+    def read_both(self, label: DataFile, objects: DataFile | None, label_map: LabelMap) -> tuple[Tensor, Keys]:
         if label.name not in self.segments:
             raise InputError(f"'{label}' is not in the data set's JSON; PNG and JSON must be of one download.")
         things = frozenset(
             label_map.labels[category] for category, raw in (self.values or {}).items() if raw in self.classes.things
         ) - {IGNORE}
-        return to_maps(read_segment_ids(label), self.segments[label.name], label_map.labels, things, str(label))
+        segments = self.segments[label.name]
+        labels, numbers = to_maps(read_segment_ids(label), segments, label_map.labels, things, str(label))
+        return labels, numbers.numpy()
 
 
 def number_objects(keys: Keys, label_map: Tensor, things: frozenset[int]) -> Tensor:

@@ -5,7 +5,8 @@ Shape legend: H×W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from queryseg.data.dataset import Problem, RawLabel, SegmentationDataset
 from queryseg.data.file_tree import DataFile, FileTree
 from queryseg.data.folders import MismatchedSizesError, unpaired_problem
 from queryseg.data.image_file import read_image
-from queryseg.data.label_map import LabelMap, UnknownLabelsError
+from queryseg.data.label_map import UnknownLabelsError
 from queryseg.data.label_space import Rules, label_mapping
 from queryseg.data.layouts.dataset_card import DatasetCard
 from queryseg.data.layouts.label_source import LabelSource, number_objects
@@ -96,13 +97,13 @@ class Layout(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         files = self.samples[index]
         image = read_image(files.image)
-        label_map = self._read(files.label, self.label_map)
+        with self._explained(files.label):
+            label_map, keys = self.source.read_both(files.label, files.objects, self.label_map)
         if image.shape[1:] != label_map.shape:
             raise MismatchedSizesError(
                 f"Image '{files.image}' has {image.shape[2]}×{image.shape[1]} pixels, but its label '{files.label}' "
                 f"has {label_map.shape[1]}×{label_map.shape[0]}; they must agree."
             )
-        keys = self.source.read_objects(files.label, files.objects, self.label_map)
         if keys is None:
             return Sample(image, label_map, files.name)
         if keys.shape != label_map.shape:
@@ -113,7 +114,8 @@ class Layout(SegmentationDataset):
         return Sample(image, label_map, files.name, number_objects(keys, label_map, self.classes.things))
 
     def read_label_map(self, index: int) -> Tensor:
-        return self._read(self.samples[index].label, self.label_map)
+        with self._explained(self.samples[index].label):
+            return self.source.read(self.samples[index].label, self.label_map)
 
     def sample_name(self, index: int) -> str:
         return self.samples[index].name
@@ -128,8 +130,8 @@ class Layout(SegmentationDataset):
     def notes(self) -> Sequence[str]:
         """What a reader of the data set's results should know."""
         notes = []
-        if self.card.unverified:
-            notes.append(f"Layout '{self.layout_name()}' is unverified: {self.card.unverified}")
+        if unverified := self.source.unverified or self.card.unverified:
+            notes.append(f"Layout '{self.layout_name()}' with labels '{self.source.name}' is unverified: {unverified}")
         expected = self.card.num_images.get(self.split)
         if expected is not None and expected != len(self):
             notes.append(
@@ -146,11 +148,14 @@ class Layout(SegmentationDataset):
     def read_raw_labels(self, index: int) -> Tensor:
         """(H, W) uint8 indices into the data set's own table, 255 where a file says that nothing is labelled."""
         own = self.source.label_map(tuple(range(len(self.source.classes))))
-        return self._read(self.samples[index].label, own)
+        with self._explained(self.samples[index].label):
+            return self.source.read(self.samples[index].label, own)
 
-    def _read(self, label: DataFile, label_map: LabelMap) -> Tensor:
+    @contextmanager
+    def _explained(self, label: DataFile) -> Iterator[None]:
+        """Unknown values are those of the data set's labels, not of a label map that the user could mend."""
         try:
-            return self.source.read(label, label_map)
+            yield
         except UnknownLabelsError as error:
             shown = ", ".join(f"{value} ({n} pixels)" for value, n in list(error.counts.items())[:5])
             better = UnknownLabelsError(

@@ -30,6 +30,7 @@ from queryseg.data.layouts.layout import Layout
 from queryseg.errors import InputError
 
 IMAGES = "{split}/images/{name}.jpg"
+OBJECTS = "how instance files number objects (label · 256 + number, from 0) is from memory."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class Mapillary(Layout):
                 objects="{split}/v1.2/instances/{name}.png",
                 table="mapillary_v1.2",
                 config="config_v1.2.json",
+                unverified=OBJECTS,
             ),
             VistasSource(
                 name="v1.1",
@@ -89,6 +91,7 @@ class Mapillary(Layout):
                 objects="{split}/instances/{name}.png",
                 table="mapillary_v1.2",
                 config="config.json",
+                unverified=f"its folders are from memory; {OBJECTS}",
             ),
             VistasSource(
                 name="v2.0",
@@ -97,6 +100,7 @@ class Mapillary(Layout):
                 objects="{split}/v2.0/instances/{name}.png",
                 table="mapillary_v2.0",
                 config="config_v2.0.json",
+                unverified=f"its folders and which labels are things are from memory; {OBJECTS}",
             ),
         ),
     )
