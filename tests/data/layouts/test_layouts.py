@@ -24,7 +24,7 @@ from scipy.io import savemat
 
 from queryseg.data.check import check_data
 from queryseg.data.class_table import class_table
-from queryseg.data.data_file import LAYOUTS, open_data
+from queryseg.data.data_file import LAYOUTS, layout_class, open_data
 from queryseg.data.image_file import read_image
 from queryseg.data.label_map import UnknownLabelsError
 from queryseg.data.layouts.layout import Layout
@@ -460,7 +460,7 @@ def test_reads_the_official_structure(tmp_path: Path, case: Case, writer: str) -
 
 def test_every_layout_is_tried() -> None:
     """A layout without a case above would be untested."""
-    assert {case.layout for case in CASES.values()} == LAYOUTS.keys() - {"folders", "streets"}
+    assert {case.layout for case in CASES.values()} == {n for n in LAYOUTS if issubclass(layout_class(n), Layout)}
 
 
 def test_archives_and_folders_mix(tmp_path: Path) -> None:
@@ -469,6 +469,29 @@ def test_archives_and_folders_mix(tmp_path: Path) -> None:
     write_files(tmp_path, {path: content for path, content in tree.items() if path.startswith("leftImg8bit")})
     WRITERS["archives"](tmp_path, {path: content for path, content in tree.items() if path.startswith("gtFine")})
     assert open_data({"layout": "cityscapes", "root": str(tmp_path), "split": "val"})[0].label_map[0, 1] == 13
+
+
+@pytest.mark.parametrize(
+    ("name", "outer"), [("bdd100k", "bdd100k"), ("ade20k", "ADEChallengeData2016"), ("ade20k with objects", "ADE")]
+)
+def test_a_folder_around_everything_in_an_archive(tmp_path: Path, name: str, outer: str) -> None:
+    """The zips of BDD100K and ADE20K start with a folder of their own; unpacked, that folder is the root."""
+    tree, keys = case(name, root=str(tmp_path / "zipped"))
+    wrapped = {f"{outer}/{path}": content for path, content in tree.items()}
+    WRITERS["archives"](tmp_path / "zipped", wrapped)
+    assert open_data(keys)[0].label_map.tolist() == [CASES[name].labels] * HEIGHT
+    write_files(tmp_path / "unpacked", wrapped)
+    with pytest.raises(InputError, match=f"one folder too high: give root '.*/{outer}'"):
+        open_data({**keys, "root": str(tmp_path / "unpacked")})
+
+
+def test_an_archive_that_is_cut_off(tmp_path: Path) -> None:
+    """One sentence that names the archive."""
+    WRITERS["archives"](tmp_path, CASES["cityscapes train ids"].tree)
+    archive = tmp_path / "gtFine.zip"
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"gtFine\.zip' is cut off or damaged"):
+        open_data({"layout": "cityscapes", "root": str(tmp_path), "split": "val"})
 
 
 def test_gtav_official_split(tmp_path: Path) -> None:
@@ -525,7 +548,7 @@ VISTAS, VISTAS_KEYS = case("mapillary v1.2")
         (CITY, {**CITY_KEYS, "split": "test"}, "", r"Split 'test' .* no labels .* a server .* choose from: train, val"),
         (CITY, {"layout": "cityscapes"}, "", r"given no 'split'; choose from: train, val"),
         (CITY, {**CITY_KEYS, "labels": "polygon"}, "", r"has no labels 'polygon'\. Did you mean 'polygons'"),
-        (without(CITY, "gtFine"), CITY_KEYS, "", r"found 1 images .* but no label .*labelIds\.png' or .*gtFine_train"),
+        (without(CITY, "gtFine"), CITY_KEYS, "", r"found 1 image .* but no label .*labelIds\.png' or .*gtFine_train"),
         (without(CITY, "leftImg"), CITY_KEYS, "", r"found labels .* but no image .*leftImg8bit_trainvaltest\.zip"),
         ({"leftImg8bit/val/x/notes.txt": b""}, CITY_KEYS, "", r"split 'val' is empty"),
         ({"holiday/a.png": PICTURE}, CITY_KEYS, "", r"expects 'leftImg8bit/val/…_.*but found holiday/; leftImg"),

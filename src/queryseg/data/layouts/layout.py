@@ -199,6 +199,7 @@ class Layout(SegmentationDataset):
 
     def _choose(self, sources: Sequence[LabelSource]) -> tuple[LabelSource, Found, Found]:
         """The first source of which both images and labels are there."""
+        self._enter_archives(sources)
         attempts = []
         for source in sources:
             images = self._find(self._pattern(source.images), source)
@@ -207,6 +208,17 @@ class Layout(SegmentationDataset):
                 return source, images, labels
             attempts.append((source, len(images)))
         raise InputError(self._missing(attempts))
+
+    def _enter_archives(self, sources: Sequence[LabelSource]) -> None:
+        """Start in the folder that archives have around everything (`bdd100k/images/…`). Unpacked, it is the root."""
+        folders = [folder for source in sources if (folder := self._pattern(source.images).folder)]
+        if any(map(self.tree.has_folder, folders)):
+            return
+        for outer in self.tree.folders():
+            inside = self.tree.below(outer)
+            if not (self.root / outer).is_dir() and any(map(inside.has_folder, folders)):
+                self.tree = inside
+                return
 
     def _pattern(self, text: str) -> PathPattern:
         return PathPattern(text).fill(**self.fields())
@@ -263,8 +275,9 @@ class Layout(SegmentationDataset):
         lead = f"Layout '{self.layout_name()}' ({self.card.title})"
         if num_images:
             wanted = " or ".join(f"'{self._pattern(s.labels)}'" for s, n in attempts if n == num_images)
+            number = f"{num_images} image{'s' if num_images > 1 else ''}"
             return (
-                f"{lead} found {num_images} images '{images}' in '{self.root}', but no label {wanted} (found: "
+                f"{lead} found {number} '{images}' in '{self.root}', but no label {wanted} (found: "
                 f"{self.tree.describe(labels.folder.partition('/')[0])}); the download is not complete: "
                 f"{self.card.download}."
             )
