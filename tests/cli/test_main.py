@@ -83,6 +83,21 @@ def test_train_evaluate_predict(settings, data, tmp_path, capsys):
     assert "away" in report.read_text()
     assert main([*arguments, "--window", "32", "--stride", "20", "--device", "cpu"]) == 0
     assert "windows 32/20" in json.loads(table.read_text())["protocol"]
+    notes = tmp_path / "table.md"
+    views = ["--protocol", "rein-512", "--flip", "--scales", "0.05,0.1", "--markdown", str(notes), "--device", "cpu"]
+    assert main([*arguments, *views]) == 0
+    content = json.loads(table.read_text())
+    assert content["protocol"] == (
+        "rein-512: fit 1024×512, windows 512/341, labels at native size, scales 0.05, 0.1, flip"
+    )
+    assert "'home' is the training data of this run" in content["warnings"][0]
+    for text in (notes.read_text(), report.read_text().replace("&#x27;", "'")):
+        assert "'home' is the training data of this run" in text
+        assert "rein-512" in text
+    assert "decides sizes" in fails([*arguments, "--protocol", "paper", "--window", "64"], capsys)
+    assert "no protocol 'rein512'" in fails([*arguments, "--protocol", "rein512"], capsys)
+    assert "--scales is 'x'" in fails([*arguments, "--scales", "x"], capsys)
+    assert "names 'home' twice" in fails(["evaluate", str(run), "--data", *sources, sources[0]], capsys)
 
     out = tmp_path / "predictions"
     assert main(["predict", str(run), str(tmp_path / "images"), "--out", str(out), "--device", "cpu"]) == 0

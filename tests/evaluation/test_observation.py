@@ -4,7 +4,7 @@ import torch
 from queryseg.data.protocol import Protocol
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.evaluation.observation import Observation
-from queryseg.inference.windows import window_boxes
+from queryseg.inference.score_strips import window_boxes
 
 
 class Witness:

@@ -80,10 +80,16 @@ def test_windows_need_scores_and_room(qprompt, tmp_path):
         export(qprompt, path, "torch", protocol=Protocol(window=64, stride=32))
     with pytest.raises(InputError, match="--size 96 96"):
         export(qprompt, path, "torch", protocol=Protocol(window=96, stride=32), scores=True)
+    with pytest.raises(InputError, match="several views"):
+        export(qprompt, path, "torch", protocol=Protocol(flip=True))
     export(qprompt, path, "torch", protocol=Protocol(window=64, stride=32), scores=True)
     predictor = queryseg.load(path, device="cpu")
     assert predictor.protocol == Protocol(window=64, stride=32)
     assert predictor.predict(torch.zeros(80, 100, 3, dtype=torch.uint8).numpy()).labels.shape == (80, 100)
+    predictor.protocol = Protocol(flip=True, scales=(0.5, 1))
+    mirrored = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy()
+    labels = predictor.predict(mirrored).labels
+    assert (predictor.predict(mirrored[:, ::-1]).labels == labels[:, ::-1]).mean() > 0.99
 
 
 def test_the_record_survives(qprompt, tmp_path):

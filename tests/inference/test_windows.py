@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queryseg.data.protocol import Protocol
-from queryseg.inference import windows
+from queryseg.errors import InputError
+from queryseg.inference import score_strips, windows
 from queryseg.inference.engine import Finding
+from queryseg.inference.score_strips import window_boxes
 from queryseg.inference.windows import (
+    batch_labels,
     protocol_labels,
     protocol_scores,
     show,
     shown_size,
     sliding_scores,
-    window_boxes,
 )
 
 grids = st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 30)).flatmap(
@@ -89,7 +93,7 @@ def test_scores_land_where_their_pixels_are_however_windows_are_batched(grid, pi
     height, width, window, stride = grid
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "PIXELS_PER_PASS", pixels)
+        patch.setattr(score_strips, "PIXELS_PER_PASS", pixels)
         scores = sliding_scores(Pixelwise(), image, window, stride)
     torch.testing.assert_close(scores, Pixelwise().scores(image[None])[0], rtol=1e-4, atol=1e-5)
 
@@ -162,3 +166,88 @@ def test_padding_does_not_shift_enlarged_scores(engine):
         small = protocol_scores(engine, image, Protocol())
         large = protocol_scores(engine, image, Protocol(), size=(108, 204))
     torch.testing.assert_close(F.avg_pool2d(large, 3)[:, 3:-3, 3:-3], small[:, 3:-3, 3:-3], atol=0.02, rtol=0)
+
+
+class Symmetric(Pixelwise):
+    """Sees pixels one by one, so that a mirror image gets mirrored scores."""
+
+    device = torch.device("cpu")
+    class_names = ("r", "g", "b", "dark")
+
+    def find(self, images, size=None):
+        size = images.shape[2:] if size is None else size
+        scores = F.interpolate(self.scores(images), size, mode="bilinear", align_corners=False)
+        return Finding(lambda: scores.argmax(1).byte(), lambda: scores)
+
+    def __call__(self, images, size=None):
+        return self.find(images, size).labels()
+
+
+def picture():
+    return torch.randint(0, 256, (3, 40, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(window=24, stride=24), Protocol(short_side=20)], ids=str)
+def test_flipping_changes_nothing_for_a_symmetric_model(protocol):
+    plain = protocol_scores(Symmetric(), picture(), protocol)
+    flipped = protocol_scores(Symmetric(), picture(), replace(protocol, flip=True))
+    torch.testing.assert_close(flipped, plain, rtol=1e-5, atol=1e-3)
+    if protocol == Protocol():  # (a + a) / 2
+        assert torch.equal(flipped, plain)
+        assert torch.equal(
+            protocol_labels(Symmetric(), picture(), replace(protocol, flip=True)), plain.argmax(0).byte()
+        )
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(window=32, stride=20), Protocol(short_side=24)], ids=str)
+def test_one_scale_of_one_is_the_plain_way_bit_for_bit(engine, image, protocol):
+    with torch.no_grad():
+        plain = protocol_scores(engine, image, protocol)
+        assert torch.equal(protocol_scores(engine, image, replace(protocol, scales=(1,))), plain)
+        assert torch.equal(protocol_labels(engine, image, replace(protocol, scales=(1,))), plain.argmax(0).byte())
+
+
+def test_views_are_averaged(engine, image):
+    """Flip and two scales: four forward passes, mirrored ones mirrored back, at the label's size."""
+    protocol = Protocol(flip=True, scales=(0.5, 1))
+    with torch.no_grad():
+        found = protocol_scores(engine, image, protocol, size=(20, 36))
+        views = [show(image, Protocol(), scale) for scale in (0.5, 1)]
+        assert [view.shape for view in views] == [(3, 20, 36), (3, 40, 72)]
+        expected = sum(
+            (
+                engine.find(view[None], (20, 36)).scores()[0]
+                + engine.find(view.flip(-1)[None], (20, 36)).scores()[0].flip(-1)
+            )
+            for view in views
+        )
+    torch.testing.assert_close(found, expected / 4)
+    assert not torch.allclose(found, protocol_scores(engine, image, Protocol(), (20, 36)), atol=1e-3)
+
+
+def test_scales_multiply_the_size_that_the_protocol_shows():
+    protocol = Protocol(fit=(1024, 512), window=512, scales=(0.75, 1, 1.25))
+    assert [shown_size((1024, 2048), protocol, scale) for scale in protocol.scales] == [
+        (384, 768),
+        (512, 1024),
+        (640, 1280),
+    ]
+
+
+def test_batches_are_seen_in_all_views(engine, image):
+    with torch.no_grad():
+        labels = batch_labels(engine, torch.stack([image, image.flip(-1)]), Protocol(flip=True))
+    assert torch.equal(labels[0], labels[1].flip(-1))
+
+
+def test_several_views_of_a_very_large_image_are_refused(engine, image, monkeypatch):
+    monkeypatch.setattr(windows, "SCORES_LIMIT", 1)
+    with pytest.raises(InputError, match=r"2 views at 72×40 pixels .* leave out flip and scales"):
+        protocol_labels(engine, image, Protocol(flip=True))
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(16), Protocol(window=512), Protocol(flip=True)], ids=str)
+def test_an_image_of_one_pixel(engine, protocol):
+    with torch.no_grad():
+        labels = protocol_labels(engine, torch.full((3, 1, 1), 200, dtype=torch.uint8), protocol)
+    assert labels.shape == (1, 1)

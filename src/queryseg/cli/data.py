@@ -1,9 +1,12 @@
-"""Check every file of a data set, generate streets, draw a contact sheet, or audit what becomes of every label."""
+"""Check every file of a data set, generate streets, write shards, draw a contact sheet, or audit its labels."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+
+import yaml
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.data.audit_picture import audit_picture
@@ -11,11 +14,13 @@ from queryseg.data.check import check_data
 from queryseg.data.contact_sheet import contact_sheet
 from queryseg.data.conversion_cache import cache_folder, clear_cache
 from queryseg.data.data_file import open_data
+from queryseg.data.data_identity import DataIdentity
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.label_audit import audit_labels
+from queryseg.data.shard_writer import write_shards
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.data.writer import write_cityscapes
-from queryseg.errors import InputError
+from queryseg.errors import InputError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cache = actions.add_parser("cache", help="say where converted labels are kept, and delete them")
     cache.add_argument("--clear", action="store_true", help="delete them; they are made again when they are needed")
 
-    for action in (check, generate, show, cache):
+    shard = actions.add_parser("shard", help="write a few large tar files (WebDataset's structure) for clusters")
+    shard.add_argument("data", metavar="DATA.yaml", help="a data file")
+    shard.add_argument("--out", type=Path, required=True, metavar="DIR")
+    shard.add_argument("--size", default="500MB", help="of a shard, at most: 500MB, 2GB … (default 500MB)")
+    shard.add_argument("--workers", type=int, default=2, help="encoding processes (default 2)")
+
+    for action in (check, generate, show, shard, cache):
         action.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Dispatch to the action. Exit code 1 if `check` found problems."""
-    actions = {"check": _check, "generate": _generate, "show": _show, "cache": _cache}
+    actions = {"check": _check, "generate": _generate, "show": _show, "shard": _shard, "cache": _cache}
     return actions[options.action](options)
 
 
@@ -79,6 +90,28 @@ def _generate(options: argparse.Namespace) -> int:
         console.print(f"{options.num_images} images of {domain}; data file {written[-1]}", soft_wrap=True)
     write_json(options.json, {"data_files": [str(path) for path in written]})
     return 0
+
+
+def _shard(options: argparse.Namespace) -> int:
+    size = num_bytes(options.size)
+    dataset, identity = open_data(options.data), DataIdentity.of(options.data)
+    with progress_bar("sharding") as progress:
+        index = write_shards(dataset, options.out, identity.to_json(), size, options.workers, progress)
+    data_file = options.out / "data.yaml"
+    content = yaml.safe_dump({"layout": "shards", "root": ".", "name": dataset.name}, sort_keys=False)
+    data_file.write_text(content, encoding="utf-8")
+    num_shards = len(list(options.out.glob("shard-*.tar")))
+    console.print(f"{len(dataset)} samples in {num_shards} shard(s); data file {data_file}", soft_wrap=True)
+    write_json(options.json, {"index": str(index), "data_file": str(data_file), "shards": num_shards})
+    return 0
+
+
+def num_bytes(text: str) -> int:
+    """ "500MB" → 500,000,000. Raises: UsageError"""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f"--size is '{text}', but takes a number of bytes such as 500MB or 2GB.")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2] or " "))
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, progress_bar, write_json
 from queryseg.data.data_file import open_data
-from queryseg.data.protocol import Protocol
+from queryseg.data.dataset import layout_and_split
+from queryseg.data.protocol import Protocol, protocol_of
 from queryseg.evaluation.domain_table import RunFacts, evaluate_many
+from queryseg.evaluation.markdown_report import write_markdown
+from queryseg.evaluation.provenance import provenance_warnings
 from queryseg.evaluation.report import write_html
 from queryseg.inference.engine import SegmentationEngine
 from queryseg.inference.predictor import find_device, recorded_protocol
@@ -28,13 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-examples", type=int, default=4, metavar="N", help="pictures per data set in the report")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables for a README or a pull request")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; write JSON and HTML on request."""
     sources = named_sources(options.data)
     datasets = {name: open_data(path) for name, path in sources.items()}
-    model, recorded, facts = _source(options)
+    model, recorded, facts = _source(options, [layout_and_split(dataset)[0] for dataset in datasets.values()])
     with progress_bar("evaluating") as progress:
         table = evaluate_many(
             model,
@@ -46,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
             device=find_device(options.device) if isinstance(model, Segmenter) else None,
             num_workers=options.workers,
             num_examples=options.num_examples if options.html else 0,
+            warnings=provenance_warnings(facts.recipe, sources, datasets),
             progress=progress,
         )
     console.print(table)
@@ -54,21 +60,28 @@ def run(options: argparse.Namespace) -> int:
         metrics = options.run / "metrics.csv"
         write_html(table, options.html, f"{options.run.name} across domains", metrics if metrics.exists() else None)
         console.print(f"Report: {options.html}", soft_wrap=True)
+    if options.markdown:
+        write_markdown(table, options.markdown)
     return 0
 
 
-def _source(options: argparse.Namespace) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts]:
-    """What is evaluated, the protocol that it was validated with, and where it comes from."""
+def _source(
+    options: argparse.Namespace, layouts: Sequence[str | None]
+) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts]:
+    """What is evaluated, the protocol that it was validated with, and where it comes from.
+
+    layouts  of the data sets, which an exported file must be able to see as the protocol says
+    """
     if not is_exported(options.run):
         loaded = read_model(options.run, options.allow_code)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
         return loaded.model, recorded_protocol(loaded.recipe), facts
-    from queryseg.export.exported_engine import check_windows, open_exported
+    from queryseg.export.exported_engine import check_protocol, open_exported
 
     engine = open_exported(options.run, options.device)
     record = engine.record
     protocol = chosen_protocol(options, record.protocol)
-    if protocol.window is not None:
-        check_windows(protocol, record)
+    for layout in layouts:
+        check_protocol(protocol_of(protocol, layout), record)
     said = f"{record.format} file in {record.precision}, made of weights {record.weights[:12]}"
     return engine, record.protocol, RunFacts(str(options.run), None, checkpoint=said, versions=record.versions)

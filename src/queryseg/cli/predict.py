@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from queryseg.cli.evaluation_options import add_protocol_options, changed_protocol
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
 from queryseg.inference.precision import InferencePrecision
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an image, a folder (with its subfolders), a glob such as 'frames/*.jpg', a video, camera:0 or rtsp://…",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    add_protocol_options(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default auto)")
     parser.add_argument(
         "--precision", choices=get_args(InferencePrecision), default="fp32", help="of a run's arithmetic (default fp32)"
@@ -43,13 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_predictor(options: argparse.Namespace) -> Predictor:
     """What the arguments name."""
-    return load(
+    predictor = load(
         options.run,
         allow=options.allow_code,
         device=options.device,
         precision=options.precision,
         compile=options.compile,
     )
+    predictor.protocol = changed_protocol(options, predictor.protocol)
+    return predictor
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,6 +69,9 @@ def run(options: argparse.Namespace) -> int:
     with progress_bar("predicting") as progress:
         for number, path in enumerate(images, 1):
             result = predictor.predict(path)
+            height, width = result.labels.shape
+            if (protocol := predictor.protocol_for(height, width)) != predictor.protocol:
+                console.print(f"{path}: {width}×{height} pixels are too many to be shown whole; shown as: {protocol}.")
             stem = (path.relative_to(root) if root else Path(path.name)).with_suffix("")
             make_folder((out / stem).parent)
             files = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from queryseg.errors import InputError
 
 LAYOUTS: dict[str, str] = {
     "folders": "queryseg.data.folders.Folders",
+    "shards": "queryseg.data.shards.Shards",
     "streets": "queryseg.data.streets.Streets",
     **{
         module: f"queryseg.data.layouts.{module}.{name}"
@@ -63,6 +65,39 @@ def open_data(
     `lenient` leaves out samples that lack an image or label and lists them in `problems()`, as `data check` wants.
     InputError in one sentence for a missing or malformed file and for misspelt keys, with the nearest right one.
     """
+    settings = data_settings(source, relative_to=relative_to, **overrides)
+    content, parameters = settings.options, inspect.signature(settings.dataset_class).parameters
+    if lenient and "unpaired" in parameters:
+        content.setdefault("unpaired", "report")
+    if "name" in parameters and not isinstance(source, Mapping):
+        content.setdefault("name", Path(source).stem)
+    dataset = settings.dataset_class(**content)
+    if dataset.layout is None:  # shards know the layout that they were made of
+        dataset.layout = settings.layout
+    if dataset.split is None and isinstance(split := settings.complete().get("split"), str):
+        dataset.split = split
+    return dataset
+
+
+@dataclass(frozen=True)
+class DataFileSettings:
+    """A data file, read and checked, before anything is opened: the layout, its class, and the options given."""
+
+    layout: str
+    dataset_class: type[SegmentationDataset]
+    options: dict[str, Any]
+
+    def complete(self) -> dict[str, Any]:
+        """All options, defaults included."""
+        parameters = inspect.signature(self.dataset_class).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+        return {**defaults, **self.options}
+
+
+def data_settings(
+    source: str | Path | Mapping[str, Any], *, relative_to: str | Path | None = None, **overrides: Any
+) -> DataFileSettings:
+    """What `open_data` would open, checked but for what lies on the disk. Raises: InputError"""
     if isinstance(source, Mapping):
         where, content, folder = "The data settings", dict(source), Path(relative_to or ".")
     else:
@@ -83,11 +118,7 @@ def open_data(
     needed = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty and name not in content]
     if needed:
         raise InputError(f"{where} has no '{needed[0]}', which layout '{layout}' needs.")
-    if lenient and "unpaired" in parameters:
-        content.setdefault("unpaired", "report")
-    if "name" in parameters and not isinstance(source, Mapping):
-        content.setdefault("name", Path(source).stem)
-    return dataset_class(**content)
+    return DataFileSettings(layout, dataset_class, content)
 
 
 def layout_class(layout: str) -> type[SegmentationDataset]:

@@ -19,10 +19,17 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     name     short, for tables and reports
     classes  what the values of every `Sample.label_map` mean
+
+    `open_data` adds what the data file says, for protocols and reports:
+
+    layout   None: not opened from a data file
+    split    None: it has none
     """
 
     name: str
     classes: ClassTable
+    layout: str | None = None
+    split: str | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -92,6 +99,11 @@ class Noted(Protocol):
 def sample_name(dataset: SegmentationDataset, index: int) -> str:
     """What errors and reports call a sample that may be unreadable."""
     return dataset.sample_name(index) if isinstance(dataset, FileBacked) else f"{dataset.name}[{index}]"
+
+
+def layout_and_split(dataset: SegmentationDataset) -> tuple[str | None, str | None]:
+    """As the data file says; None for what it does not, and for objects that only look like a data set."""
+    return getattr(dataset, "layout", None), getattr(dataset, "split", None)
 
 
 def read_label_map(dataset: SegmentationDataset, index: int) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,10 @@ LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uin
 IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LABEL_EXTENSIONS = (".bmp", ".png", ".tif", ".tiff")
 
+MOST_PIXELS = 2**30
+"""Of an image or label; more are refused, as they are most likely a file made to fill the memory."""
+
+_RAISED_LIMIT = threading.Lock()
 _LABEL_FORMATS = ("PNG", "TIFF", "BMP")  # lossless for certain; a label that went through JPEG or WebP may not be exact
 _RGB_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 # Pillow stretches grey values of fewer than 8 bits to 0..255; ids must come back as they were.
@@ -150,12 +155,26 @@ def _check_upright(path: str | Path | ArchivedFile, image: Image.Image) -> None:
         raise InputError(f"Label '{path}' has an EXIF orientation; save it upright, without EXIF data.")
 
 
+def _opened(content: bytes) -> Image.Image:
+    """Pillow refuses more than 179 million pixels; aerial images have as many. Its limit holds for the whole process,
+    so it is raised for as short as possible."""
+    try:
+        return Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError:
+        with _RAISED_LIMIT:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS // 2  # an error is raised at twice it
+            try:
+                return Image.open(io.BytesIO(content))
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
 @contextmanager
 def _readable(path: str | Path | ArchivedFile, what: str) -> Iterator[tuple[Image.Image, bytes]]:
     """The opened file and its bytes; whatever goes wrong while it is read becomes one sentence that names it."""
     try:
         content = (Path(path) if isinstance(path, str) else path).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
+        with _opened(content) as image:
             yield image, content
     except InputError:
         raise

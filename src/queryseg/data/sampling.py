@@ -5,7 +5,7 @@ Shape legend: N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +19,9 @@ from queryseg.errors import InputError
 from queryseg.types import Sample
 
 _ORDER, _TRANSFORM = 0, 1  # separate streams of random numbers
+
+SHARDS_TOGETHER = 8
+"""Shards whose samples are mixed; at 500 MB each, some thousand images of Cityscapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ class StepBatchSampler(Sampler[list[Draw]]):
     world_size   number of processes; batch k of process r holds the positions from (k·world_size + r)·batch_size on
     weights      (N,) how often each sample is drawn relative to the others, with replacement; None: every sample once
                  per epoch, in an order of its own
+    shards       sizes of the files that hold the samples one after another: an epoch then reads `SHARDS_TOGETHER` of
+                 them at a time (in an order of its own, samples mixed among those), which suits disks that dislike
+                 random access; None, few shards, or weights: all samples are mixed
 
     Nothing is counted while iterating, so workers that read ahead do not matter, and an epoch may begin and end within
     a batch: no sample is dropped.
@@ -69,6 +75,7 @@ class StepBatchSampler(Sampler[list[Draw]]):
         rank: int = 0,
         world_size: int = 1,
         weights: Tensor | None = None,
+        shards: Sequence[int] | None = None,
     ) -> None:
         if num_samples < 1 or batch_size < 1:
             raise InputError(
@@ -85,6 +92,8 @@ class StepBatchSampler(Sampler[list[Draw]]):
         self.rank = rank
         self.world_size = world_size
         self.weights = weights
+        self.shards = shards if shards is not None and len(shards) > SHARDS_TOGETHER else None
+        assert shards is None or sum(shards) == num_samples
         self._epoch, self._order = -1, torch.empty(0)
 
     def __len__(self) -> int:
@@ -108,12 +117,25 @@ class StepBatchSampler(Sampler[list[Draw]]):
         epoch, place = divmod(position, self.num_samples)
         if epoch != self._epoch:  # a batch may span two epochs; the previous order is cheap to make again
             generator = seeded(self.seed, _ORDER, epoch)
-            if self.weights is None:
+            if self.weights is None and self.shards is None:
                 self._order = torch.randperm(self.num_samples, generator=generator)
+            elif self.weights is None:
+                self._order = shard_order(self.shards or (), generator)
             else:
                 self._order = self.weights.double().multinomial(self.num_samples, replacement=True, generator=generator)
             self._epoch = epoch
         return int(self._order[place])
+
+
+def shard_order(sizes: Sequence[int], generator: Generator) -> Tensor:
+    """(N,) every sample once: shards in random order, `SHARDS_TOGETHER` at a time, samples of those mixed."""
+    ends = torch.tensor(list(sizes)).cumsum(0).tolist()
+    shards = torch.split(torch.randperm(len(ends), generator=generator), SHARDS_TOGETHER)
+    order = []
+    for together in shards:
+        samples = torch.cat([torch.arange(ends[shard] - sizes[shard], ends[shard]) for shard in together.tolist()])
+        order.append(samples[torch.randperm(len(samples), generator=generator)])
+    return torch.cat(order)
 
 
 class TrainingSet(Dataset[DrawnSample]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.types import Sample
 
 
@@ -14,6 +14,7 @@ class Selection(SegmentationDataset):
     def __init__(self, dataset: SegmentationDataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, indices
         self.name, self.classes = dataset.name, dataset.classes
+        self.layout, self.split = layout_and_split(dataset)
 
     def __len__(self) -> int:
         return len(self.indices)

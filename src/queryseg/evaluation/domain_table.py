@@ -20,15 +20,14 @@ from rich.table import Table
 
 from queryseg import __version__
 from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.protocol import Protocol
+from queryseg.data.protocol import Protocol, ProtocolPreset
 from queryseg.errors import InputError
 from queryseg.evaluation.evaluation import Evaluation, percent
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.evaluation.observation import Observer
+from queryseg.evaluation.provenance import LAST_STEP, checkpoint_choice
 from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.segmenter import Segmenter
-
-LAST_STEP = "last step, never chosen on a target"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class RunFacts:
 
     @classmethod
     def of(cls, model: Segmenter, run: str | Path = "", recipe: Mapping[str, Any] | None = None) -> RunFacts:
-        return cls(str(run), sum(p.numel() for p in model.parameters()), recipe or {})
+        choice = checkpoint_choice(Path(run), recipe) if run and recipe else LAST_STEP
+        return cls(str(run), sum(p.numel() for p in model.parameters()), recipe or {}, choice)
 
     @property
     def steps(self) -> int | None:
@@ -78,20 +78,30 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class DomainTable:
-    """Evaluations in the order in which they were asked for, all under one protocol.
+    """Evaluations in the order in which they were asked for, all under one protocol or preset.
 
-    seen     names of data sets from the domain that the model was trained on; the others are unseen
-    sources  name → where the data set comes from, in the caller's words (a data file, a split)
+    seen      names of data sets from the domain that the model was trained on; the others are unseen
+    sources   name → where the data set comes from, in the caller's words (a data file, a split)
+    warnings  what a reader must know before trusting a score, in sentences (see `provenance_warnings`)
     """
 
     evaluations: Sequence[Evaluation]
     seen: frozenset[str]
     facts: RunFacts
     sources: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     @property
-    def protocol(self) -> Protocol:
-        return self.evaluations[0].protocol
+    def protocols(self) -> dict[str, Protocol]:
+        """Of every data set: a preset may show them differently."""
+        return {e.name: e.protocol for e in self.evaluations}
+
+    @property
+    def protocol(self) -> str:
+        """In words, once if it is the same for all data sets."""
+        if len(set(self.protocols.values())) == 1:
+            return str(self.evaluations[0].protocol)
+        return "; ".join(f"{name}: {protocol}" for name, protocol in self.protocols.items())
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -109,7 +119,8 @@ class DomainTable:
     def to_json(self) -> dict[str, Any]:
         """Plain values; scores in 0…1."""
         return {
-            "protocol": str(self.protocol),
+            "protocol": self.protocol,
+            "warnings": list(self.warnings),
             "mean_iou_unseen": None if isnan(self.mean_unseen) else self.mean_unseen,
             "data": {
                 e.name: {"seen_domain": e.name in self.seen, "source": self.sources.get(e.name), **e.to_json()}
@@ -122,6 +133,9 @@ class DomainTable:
         """Two tables for a terminal; classes are rows of the second, so that many of them fit 80 columns."""
         domains = Table(title="mIoU in %, with 95 % intervals over images", caption=self.caption, min_width=60)
         domains.add_column("data set")
+        splits = any(e.split is not None for e in self.evaluations)
+        if splits:
+            domains.add_column("split")
         domains.add_column("domain")
         for title in ("images", "mIoU", "interval", "pixel accuracy"):
             domains.add_column(title, justify="right")
@@ -129,19 +143,21 @@ class DomainTable:
             low, high = e.mean_iou_interval
             domain = "training" if e.name in self.seen else "unseen"
             interval = f"{percent(low)} – {percent(high)}"
+            named = [escape(e.name), *([escape(e.split or "–")] if splits else [])]
             domains.add_row(
-                escape(e.name), domain, f"{e.num_images:,}", percent(e.mean_iou), interval, percent(e.pixel_accuracy)
+                *named, domain, f"{e.num_images:,}", percent(e.mean_iou), interval, percent(e.pixel_accuracy)
             )
         if len(self.unseen) > 1:
             domains.add_section()
-            domains.add_row("mean", "unseen", "", percent(self.mean_unseen), "", "")
+            named = ["mean", *([""] if splits else [])]
+            domains.add_row(*named, "unseen", "", percent(self.mean_unseen), "", "")
         classes = Table(title="IoU per class in %")
         classes.add_column("class")
         for e in self.evaluations:
             classes.add_column(escape(e.name), justify="right")
         for k, name in enumerate(self.class_names):
             classes.add_row(escape(name), *(percent(float(e.iou[k])) for e in self.evaluations))
-        return Group(domains, classes)
+        return Group(domains, classes, *(f"[bold yellow]Warning:[/] {escape(text)}" for text in self.warnings))
 
     @property
     def caption(self) -> str:
@@ -152,7 +168,7 @@ class DomainTable:
 def evaluate_many(
     model: Segmenter | SegmentationEngine,
     datasets: Mapping[str, SegmentationDataset],
-    protocol: Protocol,
+    protocol: Protocol | ProtocolPreset,
     *,
     seen: Collection[str] | None = None,
     facts: RunFacts | None = None,
@@ -161,6 +177,7 @@ def evaluate_many(
     num_workers: int = 0,
     num_examples: int = 0,
     observers: Mapping[str, Observer] | None = None,
+    warnings: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> DomainTable:
     """Evaluate on several named data sets.
@@ -169,6 +186,7 @@ def evaluate_many(
     facts     of the run; None: what the model itself tells
     sources   name → where the data set comes from, for JSON and reports
     observers name → who is shown every image of that data set
+    warnings  that stay with the table
     progress  called with (images done, images in all), over all data sets
     Others: see `evaluate`.
 
@@ -203,4 +221,4 @@ def evaluate_many(
         done += len(dataset)
     segmenter = model.model if isinstance(model, Engine) else model
     own = RunFacts.of(segmenter) if isinstance(segmenter, Segmenter) else RunFacts("", None)
-    return DomainTable(evaluations, seen, facts or own, sources or {})
+    return DomainTable(evaluations, seen, facts or own, sources or {}, warnings)

@@ -22,9 +22,9 @@ from queryseg.metrics.confusion import iou, mean_iou, pixel_accuracy, precision,
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its label and prediction, for reports. All uint8, at the label's native size.
+    """One image with its label and prediction, for reports. All uint8.
 
-    image (H, W, 3), label_map (H, W), prediction (H, W)
+    image (…, …, 3) at its own size, label_map (H, W), prediction (H, W) at the size at which they were compared
     """
 
     name: str
@@ -44,6 +44,7 @@ class Evaluation:
     margins    (N, 3, K) int64 per image, for the interval (see `mean_iou_interval`)
     seconds    for everything, reading files included
     examples   a few images, evenly spread over the data set
+    split      of the data set; None: it has none
     """
 
     name: str
@@ -53,6 +54,7 @@ class Evaluation:
     margins: Tensor
     seconds: float
     examples: tuple[Example, ...] = ()
+    split: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -96,6 +98,7 @@ class Evaluation:
         )
         return {
             "name": self.name,
+            "split": self.split,
             "num_images": self.num_images,
             "protocol": str(self.protocol),
             "mean_iou": number(self.mean_iou),

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.protocol import Protocol
+from queryseg.data.dataset import SegmentationDataset, layout_and_split
+from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.errors import InputError, QuerysegError
 from queryseg.evaluation.evaluation import Evaluation, Example
 from queryseg.evaluation.observation import Observer, observed
 from queryseg.inference.engine import Engine, SegmentationEngine
-from queryseg.inference.windows import protocol_labels
+from queryseg.inference.windows import compared_labels, protocol_labels, windowed_if_large
 from queryseg.metrics.confusion import confusion_matrix, margins
 from queryseg.segmenter import Segmenter
 from queryseg.types import Sample
@@ -29,11 +29,13 @@ from queryseg.types import Sample
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
+_PIXELS_TOGETHER = 2**24  # that are counted at a time: eight images of Cityscapes, or a part of a very large one
+
 
 def evaluate(
     model: Segmenter | SegmentationEngine,
     dataset: SegmentationDataset,
-    protocol: Protocol,
+    protocol: Protocol | ProtocolPreset,
     *,
     name: str | None = None,
     device: torch.device | None = None,
@@ -43,8 +45,9 @@ def evaluate(
     num_observed: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Label every image as the protocol says and compare at the label's native size.
+    """Label every image as the protocol says and compare at the label's native size, or at the one that it says.
 
+    protocol      a preset gives what holds for the data set's layout
     name          of the data set in tables; None: its own
     model         or its engine, or that of an exported file
     device        moves the model there first; None, and exported files: it stays where it is
@@ -56,8 +59,11 @@ def evaluate(
     A model in training comes back as it was: modes of its modules, random states, gradients. Images pass one by one,
     so that a score never depends on how images of different sizes were batched.
 
-    Raises: InputError if the classes differ, the data set is empty, or a file cannot be used
+    Raises: InputError if the classes differ, the data set is empty, a file cannot be used, or an image is too large to
+    be shown whole
     """
+    layout, split = layout_and_split(dataset)
+    protocol = protocol_of(protocol, layout)
     engine: SegmentationEngine = Engine(model) if isinstance(model, Segmenter) else model
     name = dataset.name if name is None else name
     _check_classes(engine.class_names, dataset, name)
@@ -74,19 +80,39 @@ def evaluate(
         if device is not None and isinstance(engine, nn.Module):
             engine.to(device)
         for index, sample in enumerate(_samples(dataset, num_workers)):
-            size = (sample.label_map.shape[0], sample.label_map.shape[1])
+            label_map = compared_labels(sample.label_map, protocol)
+            size = (label_map.shape[0], label_map.shape[1])
+            if isinstance(engine, Engine):
+                _check_affordable(sample, protocol)
             watch = None if index not in watched else observer
             with nullcontext() if watch is None else observed(_model_of(engine), sample, protocol, watch):
                 prediction = protocol_labels(engine, sample.image, protocol, size)
-            counts = confusion_matrix(prediction, sample.label_map.to(prediction.device), num_classes)
+            counts = _counts(prediction, label_map, num_classes)
             confusion += counts
             per_image.append(torch.stack(margins(counts)))
             if index in shown:
-                examples.append(_example(sample, prediction))
+                examples.append(_example(sample, label_map, prediction))
             if progress is not None:
                 progress(index + 1, num_images)
     seconds = time.perf_counter() - start
-    return Evaluation(name, dataset.classes, protocol, confusion, torch.stack(per_image), seconds, tuple(examples))
+    margins_of_images = torch.stack(per_image)
+    return Evaluation(name, dataset.classes, protocol, confusion, margins_of_images, seconds, tuple(examples), split)
+
+
+def _counts(prediction: Tensor, label_map: Tensor, num_classes: int) -> Tensor:
+    """(K, K) confusion matrix; the bins of all pixels of a very large image would take several times its memory."""
+    rows = max(1, _PIXELS_TOGETHER // label_map.shape[1])
+    parts = zip(torch.split(prediction, rows), torch.split(label_map.to(prediction.device), rows), strict=True)
+    return torch.stack([confusion_matrix(found, labels, num_classes) for found, labels in parts]).sum(0)
+
+
+def _check_affordable(sample: Sample, protocol: Protocol) -> None:
+    height, width = sample.image.shape[1:]
+    if windowed_if_large(protocol, (height, width)) != protocol:
+        raise InputError(
+            f"Image '{sample.name}' has {width}×{height} pixels, too many to be shown whole as the protocol says "
+            f"({protocol}); evaluate in windows, e.g. --window 512, or at a smaller size, e.g. --short-side 512."
+        )
 
 
 def _model_of(engine: SegmentationEngine) -> Segmenter:
@@ -119,9 +145,9 @@ def _ends(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} … {names[-1]}"
 
 
-def _example(sample: Sample, prediction: Tensor) -> Example:
+def _example(sample: Sample, label_map: Tensor, prediction: Tensor) -> Example:
     picture = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
-    return Example(sample.name, picture, sample.label_map.numpy(), prediction.cpu().numpy())
+    return Example(sample.name, picture, label_map.numpy(), prediction.cpu().numpy())
 
 
 class _Sentences(Dataset[Sample | QuerysegError]):

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from queryseg.data.protocol import Protocol
-from queryseg.inference.windows import shown_size, window_boxes
+from queryseg.inference.score_strips import window_boxes
+from queryseg.inference.windows import shown_size
 from queryseg.segmenter import Segmenter
 from queryseg.types import IGNORE, Output, Sample
 
@@ -40,11 +41,12 @@ Observer = Callable[[Observation], None]
 
 @contextmanager
 def observed(model: Segmenter, sample: Sample, protocol: Protocol, observer: Observer) -> Iterator[None]:
-    """Shows every forward pass inside to the observer, with the part of the sample's label map that it saw.
+    """Shows every forward pass inside to the observer, with the part of the sample's label map that it saw; of several
+    views (flip, scales) those of the first one.
 
     Nothing is kept: the masks of an image's windows may be many.
     """
-    height, width = shown_size((sample.image.shape[1], sample.image.shape[2]), protocol)
+    height, width = shown_size((sample.image.shape[1], sample.image.shape[2]), protocol, protocol.scales[0])
     boxes = [(0, 0, height, width)]
     if protocol.window is not None:
         boxes = window_boxes(height, width, protocol.window, protocol.stride)
@@ -54,6 +56,8 @@ def observed(model: Segmenter, sample: Sample, protocol: Protocol, observer: Obs
     def show(module: object, arguments: object, output: Output) -> None:
         masks = output.final.mask_logits
         views = [label_map[top:bottom, left:right] for top, left, bottom, right in islice(coming, len(masks))]
+        if not views:  # of a further view
+            return
         size = (views[0].shape[0], views[0].shape[1])
         canvas = model.canvas(*size)
         padding = (0, canvas[1] - size[1], 0, canvas[0] - size[0])

@@ -36,6 +36,7 @@ def write_html(table: DomainTable, path: str | Path, title: str, metrics: str | 
     Raises: InputError if a file cannot be read or written
     """
     sections = [
+        _warnings(table),
         _figures(table),
         section("Domains", _domains(table)),
         section("IoU per class, in %", _matrix(table)),
@@ -52,6 +53,10 @@ def _sentence(text: str) -> str:
 
 
 # ───────────────────────────── numbers ─────────────────────────────
+
+
+def _warnings(table: DomainTable) -> str:
+    return "".join(f'<p class="warning"><strong>Warning.</strong> {escape(text)}</p>' for text in table.warnings)
 
 
 def _figures(table: DomainTable) -> str:
@@ -74,8 +79,9 @@ def _domains(table: DomainTable) -> str:
         low, high = e.mean_iou_interval
         tag = '<span class="tag">training</span>' if e.name in table.seen else '<span class="tag unseen">unseen</span>'
         source = f' title="{escape(table.sources[e.name])}"' if e.name in table.sources else ""
+        split = "" if e.split is None else f' <span class="soft">{escape(e.split)}</span>'
         rows.append(
-            f"<tr><th{source}>{escape(e.name)}</th><td>{tag}</td>"
+            f"<tr><th{source}>{escape(e.name)}{split}</th><td>{tag}</td>"
             f'<td class="number">{e.num_images:,}</td><td class="number"><strong>{percent(e.mean_iou)}</strong></td>'
             f'<td class="soft">{percent(low)} – {percent(high)}</td><td style="width:45%">{_bar(e)}</td>'
             f'<td class="number">{percent(e.pixel_accuracy)}</td></tr>'
@@ -90,7 +96,7 @@ def _domains(table: DomainTable) -> str:
     numbers = {"images", "mIoU", "pixel accuracy"}
     head = "".join(f'<th class="number">{t}</th>' if t in numbers else f"<th>{t}</th>" for t in titles)
     note = (
-        f"Protocol: {table.protocol}; scores in %, pooled over all pixels of a data set at the labels' native size. "
+        f"Protocol: {table.protocol}; scores in %, pooled over all pixels of a data set. "
         "The interval is a bootstrap over images; it says nothing about other seeds."
     )
     return (
@@ -158,7 +164,7 @@ def run_facts(table: DomainTable) -> str:
         "training steps": "" if facts.steps is None else f"{facts.steps:,}",
         "seed": "" if facts.seed is None else str(facts.seed),
         "checkpoint": facts.checkpoint,
-        "protocol": str(table.protocol),
+        "protocol": table.protocol,
         "evaluation": f"{num_images:,} images in {seconds:,.1f} s, reading files included",
         "versions": versions,
         **{f"data: {name}": source for name, source in table.sources.items()},

@@ -19,6 +19,7 @@ h3 { font-size: 15px; margin: 22px 0 8px; }
 section > p:last-child { margin-bottom: 0; }
 .soft { color: var(--soft); }
 .lead { color: var(--soft); margin: 0 0 24px; }
+.warning { border-left: 4px solid #d64545; background: var(--card); padding: 10px 14px; margin: 0 0 14px; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 20px 22px;
   margin: 0 0 20px; }
 .figures { display: flex; flex-wrap: wrap; gap: 16px; margin: 0 0 20px; }

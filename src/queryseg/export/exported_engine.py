@@ -122,19 +122,19 @@ def load_exported(path: str | Path, device: str | torch.device = "auto", protoco
     engine = open_exported(Path(path), str(device))
     record = engine.record
     protocol = protocol or record.protocol
-    if protocol.window is not None:
-        check_windows(protocol, record)
+    check_protocol(protocol, record)
     return Predictor(engine, record.classes, protocol)
 
 
-def check_windows(protocol: Protocol, record: ExportRecord) -> None:
-    """Sliding windows need scores, and windows that are seen at their own scale. Raises: InputError"""
-    window = protocol.window or 0
-    if not record.scores:
+def check_protocol(protocol: Protocol, record: ExportRecord) -> None:
+    """Sliding windows and several views need scores, and windows are seen at their own scale. Raises: InputError"""
+    averaged = "windows" if protocol.window is not None else "" if protocol.has_one_view else "several views"
+    if averaged and not record.scores:
         raise InputError(
-            f"The protocol ({protocol}) averages scores of windows, but this exported file gives labels only; export "
-            "it again with --scores, or show it whole images."
+            f"The protocol ({protocol}) averages scores of {averaged}, but this exported file gives labels only; "
+            "export it again with --scores, or show it whole images once."
         )
+    window = protocol.window or 0
     if not record.dynamic_size and window > min(record.size):
         raise InputError(
             f"The protocol's windows of {window} pixels do not fit into the exported size "

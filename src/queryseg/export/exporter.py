@@ -21,7 +21,7 @@ from queryseg.evaluation.evaluator import Progress
 from queryseg.export.calibration import Calibration, calibration
 from queryseg.export.export_format import ExportFormat
 from queryseg.export.export_record import ExportPrecision, ExportRecord
-from queryseg.export.exported_engine import FORMATS, ExportedEngine, check_windows
+from queryseg.export.exported_engine import FORMATS, ExportedEngine, check_protocol
 from queryseg.export.exported_graph import prepare, trace
 from queryseg.export.parity_gate import ParityError, ParityReport, gate_streets, other_size, parity_gate
 from queryseg.inference.engine import Engine
@@ -71,8 +71,7 @@ def export_model(
     exporter = _format(format, path)
     record = _record(model, classes, protocol, exporter, options)
     exporter.check(record)
-    if protocol.window is not None:
-        check_windows(protocol, record)
+    check_protocol(protocol, record)
     int8 = record.precision == "int8"
     if calibration_data is not None and not int8:
         raise InputError(f"Only int8 files are calibrated, and this one is {record.precision}; leave out --calibrate.")

@@ -22,7 +22,7 @@ from queryseg.inference.image_source import ImageSource, as_batch, as_image, fin
 from queryseg.inference.precision import InferencePrecision, check_precision, matrix_products, with_weights_in
 from queryseg.inference.query_pruning import TOLERANCE, PruningReport, prune_queries
 from queryseg.inference.segmentation import Segmentation
-from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores, show
+from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores, show, windowed_if_large
 from queryseg.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -84,12 +84,13 @@ class Predictor:
         Raises: InputError naming a file that cannot be read
         """
         pixels = as_image(image)
+        protocol = self.protocol_for(pixels.shape[1], pixels.shape[2])
         with self.arithmetic():
             if scores:
-                found = protocol_scores(self.engine, pixels, self.protocol)
+                found = protocol_scores(self.engine, pixels, protocol)
                 labels, kept = found.argmax(0).byte(), found.float().cpu().contiguous().numpy()
             else:
-                labels, kept = protocol_labels(self.engine, pixels, self.protocol), None
+                labels, kept = protocol_labels(self.engine, pixels, protocol), None
         return Segmentation(_picture(pixels), labels.cpu().numpy(), self.classes, kept)
 
     def labels(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -102,9 +103,16 @@ class Predictor:
         """
         batch = as_batch(images)
         with self.arithmetic():
-            found = download(batch_labels(self.engine, batch, self.protocol))
+            found = download(batch_labels(self.engine, batch, self.protocol_for(batch.shape[2], batch.shape[3])))
         labels: npt.NDArray[np.uint8] = found().numpy()
         return labels if images.ndim == 4 else labels[0]
+
+    def protocol_for(self, height: int, width: int) -> Protocol:
+        """How an image of this size is shown: as `protocol` says, but in windows of 512 if that is whole and the image
+        too large for it (see `windowed_if_large`; exported files fit images to themselves)."""
+        if isinstance(self.engine, Engine | CompiledEngine):
+            return windowed_if_large(self.protocol, (height, width))
+        return self.protocol
 
     def predict_many(self, images: Iterable[str | Path]) -> Iterator[Segmentation]:
         """One segmentation per file, in order; the next file is read while the model works on this one."""

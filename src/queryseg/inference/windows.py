@@ -1,9 +1,13 @@
-"""Shows an image to a model as a protocol says: resized or not, whole or in sliding windows.
+"""Shows an image to a model as a protocol says: resized or not, whole or in sliding windows, in one or several views.
 
 Shape legend: K classes, H×W pixels of the image as given, h×w as shown to the model.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,42 +15,51 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from queryseg.data.protocol import Protocol
+from queryseg.errors import InputError
 from queryseg.inference.engine import Finding, SegmentationEngine, Size
 from queryseg.inference.host_copies import upload
+from queryseg.inference.score_strips import Strip, labels_of, window_strips
 
-PIXELS_PER_PASS = 2**20
-"""Windows share a forward pass up to so many pixels (four windows of 512): bounds memory, whatever the image's size."""
+SCORES_LIMIT = 2**31
+"""Bytes. Where the scores of an image would take more, labels are made strip by strip."""
 
-Box = tuple[int, int, int, int]
-
-
-def window_boxes(height: int, width: int, window: int, stride: int) -> list[Box]:
-    """(top, left, bottom, right) of square windows that cover an image, row by row, all of one size.
-
-    The last window of a row or column is shifted back inside; a side shorter than the window is taken whole.
-    Source: mmsegmentation's slide inference, protocols.md §6 (window 512, stride 341).
-    """
-    tops, lefts = _starts(height, window, stride), _starts(width, window, stride)
-    return [(top, left, min(top + window, height), min(left + window, width)) for top in tops for left in lefts]
+WHOLE_LIMIT = 2**25
+"""Pixels. Larger images are not shown whole to a model: what it computes would not fit into memory."""
 
 
-def _starts(length: int, window: int, stride: int) -> list[int]:
-    last = max(length - window, 0)
-    return [*range(0, last, stride), last]
-
-
-def shown_size(size: Size, protocol: Protocol) -> Size:
-    """(h, w) at which an image of size (H, W) is shown: the protocol's short side, its own ratio (rounded)."""
-    if protocol.short_side is None:
+def shown_size(size: Size, protocol: Protocol, scale: float = 1.0) -> Size:
+    """(h, w) at which an image of size (H, W) is shown in a view of this scale: what the protocol says, with the
+    image's own ratio (rounded, halves up, as mmsegmentation does)."""
+    if protocol.short_side is not None:
+        scale *= protocol.short_side / min(size)
+    if protocol.fit is not None:
+        scale *= min(max(protocol.fit) / max(size), min(protocol.fit) / min(size))
+    if scale == 1:
         return size
-    scale = protocol.short_side / min(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
 
 
-def show(image: Tensor, protocol: Protocol) -> Tensor:
+def show(image: Tensor, protocol: Protocol, scale: float = 1.0) -> Tensor:
     """(…, 3, H, W) uint8 → (…, 3, h, w) uint8, see `resized`."""
-    size = shown_size((image.shape[-2], image.shape[-1]), protocol)
+    size = shown_size((image.shape[-2], image.shape[-1]), protocol, scale)
     return image if size == image.shape[-2:] else resized(image, size)
+
+
+def compared_labels(label_map: Tensor, protocol: Protocol) -> Tensor:
+    """(H, W) → the label map at the size at which the protocol compares: by the nearest pixel, halves rounded down."""
+    if protocol.label_reduction == 1:
+        return label_map
+    size = [max(1, side // protocol.label_reduction) for side in label_map.shape]
+    return F.interpolate(label_map[None, None], size, mode="nearest-exact")[0, 0]
+
+
+def windowed_if_large(protocol: Protocol, size: Size) -> Protocol:
+    """The protocol itself, or, if it shows an image of this size whole and that is too large (`WHOLE_LIMIT`), the same
+    in the field's windows."""
+    height, width = shown_size(size, protocol, max(protocol.scales))
+    if protocol.window is not None or height * width <= WHOLE_LIMIT:
+        return protocol
+    return replace(protocol, window=512, stride=341, name="")
 
 
 def resized(image: Tensor, size: Size) -> Tensor:
@@ -57,22 +70,13 @@ def resized(image: Tensor, size: Size) -> Tensor:
 
 def sliding_scores(engine: SegmentationEngine, image: Tensor, window: int, stride: int) -> Tensor:
     """(3, h, w) uint8 → (K, h, w) float32: scores of all windows, averaged where they overlap."""
-    height, width = image.shape[-2:]
-    boxes = window_boxes(height, width, window, stride)
-    num_together = max(1, PIXELS_PER_PASS // (min(window, height) * min(window, width)))
     total: Tensor | None = None
-    count = torch.zeros(height, width, device=image.device)
-    for start in range(0, len(boxes), num_together):
-        part = boxes[start : start + num_together]
-        scores = engine.find(torch.stack([image[:, t:b, le:r] for t, le, b, r in part])).scores().float()
+    for first, scores in window_strips(engine, image, window, stride):
         if total is None:
-            # classes beside each other in memory, as readouts give them: every later step reads neighbours
-            total = scores.new_zeros(height, width, scores.shape[1]).permute(2, 0, 1)
-        for (top, left, bottom, right), window_scores in zip(part, scores, strict=True):
-            total[:, top:bottom, left:right] += window_scores
-            count[top:bottom, left:right] += 1
+            total = scores.new_empty(*image.shape[-2:], scores.shape[0]).permute(2, 0, 1)
+        total[:, first : first + scores.shape[1]] = scores
     assert total is not None, "an image has at least one window"
-    return total.div_(count)
+    return total
 
 
 def find(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Finding:
@@ -82,14 +86,55 @@ def find(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Si
     size   (H, W) of the label; None: the image's own
 
     Scores are enlarged once: those of a whole image go from the masks' own grid straight to `size`. Those of windows
-    are averaged at the shown size first, as in the field, and resized only if `size` differs.
+    are averaged at the shown size first, as in the field, and resized only if `size` differs. Those of several views
+    (flip, scales) are averaged at `size`.
+
+    Where scores would take more than `SCORES_LIMIT`, labels are made strip by strip. They are the same if `size` is the
+    shown size; if it is not, they are but for rounding, and those of a whole image are enlarged from the shown size.
+
+    Raises: InputError if several views of so large an image are asked for
     """
     size = _own_size(image) if size is None else size
-    shown = upload(show(image, protocol), engine.device)
-    if protocol.window is None:
+    large = 4 * len(engine.class_names) * size[0] * size[1] > SCORES_LIMIT
+    if protocol.has_one_view:
+        return _find_view(engine, upload(show(image, protocol), engine.device), protocol, size, large)
+    if large:
+        raise InputError(
+            f"The averaged scores of {len(protocol.views)} views at {size[1]}×{size[0]} pixels would take more than "
+            f"{SCORES_LIMIT / 2**30:g} GiB; leave out flip and scales for images of this size."
+        )
+    total: Tensor | None = None
+    for scale, mirrored in protocol.views:
+        shown = upload(show(image, protocol, scale), engine.device)
+        scores = _find_view(engine, shown.flip(-1) if mirrored else shown, protocol, size, False).scores()
+        scores = scores.flip(-1) if mirrored else scores
+        total = scores if total is None else total + scores
+    assert total is not None, "a protocol has at least one view"
+    averaged = total / len(protocol.views)
+    return Finding(lambda: averaged.argmax(1).byte(), lambda: averaged)
+
+
+def _find_view(engine: SegmentationEngine, shown: Tensor, protocol: Protocol, size: Size, large: bool) -> Finding:
+    at = _own_size(shown)
+    window, stride = protocol.window, protocol.stride
+    if window is None and not (large and size != at):
         return engine.find(shown[None], size)
-    averaged = sliding_scores(engine, shown, protocol.window, protocol.stride)[None]
+    if window is None:
+        whole = engine.find(shown[None])
+        labels = partial(_labels_in_strips, lambda: iter([(0, whole.scores()[0])]), at, size)
+        return Finding(labels, lambda: enlarged(whole.scores(), size))
+    if large:
+        strips = partial(window_strips, engine, shown, window, stride)
+        return Finding(
+            partial(_labels_in_strips, strips, at, size),
+            lambda: enlarged(sliding_scores(engine, shown, window, stride)[None], size),
+        )
+    averaged = sliding_scores(engine, shown, window, stride)[None]
     return Finding(lambda: enlarged(averaged, size).argmax(1).byte(), lambda: enlarged(averaged, size))
+
+
+def _labels_in_strips(strips: Callable[[], Iterator[Strip]], shown: Size, size: Size) -> Tensor:
+    return labels_of(strips(), shown, size)[None]
 
 
 def protocol_scores(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
@@ -99,15 +144,16 @@ def protocol_scores(engine: SegmentationEngine, image: Tensor, protocol: Protoco
 
 def protocol_labels(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
     """(H, W) uint8: the likeliest class of every pixel, see `find`; of whole images in one graph."""
-    if protocol.window is not None:
+    size = _own_size(image) if size is None else size
+    large = 4 * len(engine.class_names) * size[0] * size[1] > SCORES_LIMIT
+    if protocol.window is not None or not protocol.has_one_view or large:
         return find(engine, image, protocol, size).labels()[0]
-    shown = upload(show(image, protocol), engine.device)
-    return engine(shown[None], _own_size(image) if size is None else size)[0]
+    return engine(upload(show(image, protocol), engine.device)[None], size)[0]
 
 
 def batch_labels(engine: SegmentationEngine, images: Tensor, protocol: Protocol) -> Tensor:
     """(B, 3, H, W) uint8 RGB → (B, H, W) uint8 on the engine's device; whole images go through the model together."""
-    if protocol.window is not None:
+    if protocol.window is not None or not protocol.has_one_view:
         return torch.stack([protocol_labels(engine, image, protocol) for image in images])
     size = (images.shape[2], images.shape[3])
     return engine(upload(show(images, protocol), engine.device), size)

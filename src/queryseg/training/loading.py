@@ -15,6 +15,7 @@ from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset, sample_name
 from queryseg.data.rare_classes import class_pixel_counts, rare_class_weights
 from queryseg.data.sampling import StepBatchSampler, TrainingSet
+from queryseg.data.shards import Shards
 from queryseg.data.transforms import TrainingTransform
 from queryseg.errors import InputError, RecipeError
 from queryseg.recipe import DataSettings, DataSource, Recipe
@@ -57,7 +58,10 @@ def training_loader(
         (red, green, blue),
     )
     first, end = step * training.accumulate, training.steps * training.accumulate
-    sampler = StepBatchSampler(len(dataset), training.batch_size, recipe.seed, first, end, rank, world_size, weights)
+    shards = dataset.shard_sizes if isinstance(dataset, Shards) else None
+    sampler = StepBatchSampler(
+        len(dataset), training.batch_size, recipe.seed, first, end, rank, world_size, weights, shards
+    )
     return DataLoader(
         TrainingSet(dataset, transform, recipe.seed),  # type: ignore[arg-type]  # the type of what `collate` makes
         batch_sampler=sampler,

@@ -15,8 +15,8 @@ from rich.table import Table
 from scipy.special import stdtrit
 
 from queryseg.data.protocol import Protocol
-from queryseg.evaluation.domain_table import LAST_STEP
 from queryseg.evaluation.evaluation import percent
+from queryseg.evaluation.provenance import LAST_STEP
 
 Scores = dict[str, float]
 """Validation set → mIoU, 0…1, of one run."""

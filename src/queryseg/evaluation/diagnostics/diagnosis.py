@@ -20,7 +20,7 @@ from torch import Tensor
 
 from queryseg.data.class_table import ClassTable
 from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.protocol import Protocol
+from queryseg.data.protocol import Protocol, ProtocolPreset
 from queryseg.data.selection import Selection
 from queryseg.errors import InputError, RecipeError
 from queryseg.evaluation.diagnostics.domain_queries import FIGURES, DomainQueries, Prototypes, domain_queries, plain
@@ -152,7 +152,7 @@ class Diagnosis:
             "source": self.source,
             "num_queries": self.num_queries,
             "notes": list(self.notes),
-            "protocol": None if self.table is None else str(self.table.protocol),
+            "protocol": None if self.table is None else self.table.protocol,
             "model": None if self.table is None else self.table.facts.to_json(),
             "map": None if self.map is None else self.map.to_json(self.classes),
             "domains": domains,
@@ -198,7 +198,7 @@ def query_notes(model: Segmenter, space: Space = "mask") -> tuple[str, ...]:
 def diagnose(
     model: Segmenter,
     datasets: Mapping[str, SegmentationDataset],
-    protocol: Protocol,
+    protocol: Protocol | ProtocolPreset,
     *,
     num_images: int | None = 100,
     space: Space = "mask",
