@@ -13,7 +13,7 @@ from queryseg.data.data_file import data_settings, open_data
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.errors import QuerysegError
 
-_OF_LABELS = ("name", "classes", "label", "unpaired", "mapping", "shuffle")
+_OF_LABELS = ("name", "classes", "label", "unpaired", "mapping", "objects", "shuffle")
 """Options that begin so say what labels mean, how a data set is called and in which order it is read, not which images
 it has."""
 

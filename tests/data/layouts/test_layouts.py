@@ -463,6 +463,18 @@ def test_every_layout_is_tried() -> None:
     assert {case.layout for case in CASES.values()} == {n for n in LAYOUTS if issubclass(layout_class(n), Layout)}
 
 
+@pytest.mark.parametrize(
+    "name", ["cityscapes label ids", "cityscapes polygons", "synthia", "mapillary v1.2", "coco panoptic"]
+)
+def test_objects_need_not_be_read(tmp_path: Path, name: str) -> None:
+    """The same classes without instance map; files that tell objects apart are not asked for."""
+    tree, keys = case(name, root=str(tmp_path), objects=False)
+    write_files(tmp_path, {path: content for path, content in tree.items() if "instance" not in path})
+    sample = open_data(keys)[0]
+    assert sample.instance_map is None
+    assert sample.label_map.tolist() == [CASES[name].labels] * HEIGHT
+
+
 def test_archives_and_folders_mix(tmp_path: Path) -> None:
     """Images unpacked, labels still in the zip."""
     tree = CASES["cityscapes train ids"].tree
@@ -567,6 +579,7 @@ VISTAS, VISTAS_KEYS = case("mapillary v1.2")
         (*case("gtav palette", split="minival"), "", r"GTAV has no split 'minival'; choose from: all, train, val"),
         (*case("mapillary v1.2", classes="camvid"), "", None),
         (*case("coco panoptic", classes="idd"), "", r"'idd' .* does not cover"),
+        (*case("bdd100k", objects="no"), "", r"'objects' is 'no'; choose true or false"),
         (*case("bdd100k", mapping="road"), "", r"'mapping' is 'road'; give classes with their labels"),
     ],
 )  # fmt: skip

@@ -70,6 +70,7 @@ class ACDC(Layout):
         classes: str | Sequence[str] | Mapping[str, object] | ClassTable | None = None,
         mapping: Rules | None = None,
         labels: str = "auto",
+        objects: bool = True,
         unpaired: Literal["refuse", "skip", "report"] = "refuse",
         name: str | None = None,
     ) -> None:
@@ -80,7 +81,7 @@ class ACDC(Layout):
             own = {"train": 400, "val": 106 if condition == "night" else 100}
             self.card = replace(self.card, num_images=own)
             name = name or f"acdc-{condition}-{split}"
-        super().__init__(root, split, classes, mapping, labels, unpaired, name)
+        super().__init__(root, split, classes, mapping, labels, objects, unpaired, name)
 
     def fields(self) -> dict[str, str | None]:
         return {**super().fields(), "condition": self.condition}

@@ -52,6 +52,7 @@ class CityscapesC(Layout):
         classes: str | Sequence[str] | Mapping[str, object] | ClassTable | None = None,
         mapping: Rules | None = None,
         labels: str = "auto",
+        objects: bool = True,
         unpaired: Literal["refuse", "skip", "report"] = "refuse",
         name: str | None = None,
     ) -> None:
@@ -59,7 +60,7 @@ class CityscapesC(Layout):
             raise InputError(f"'severity' is {severity!r}; give a whole number from 1 to 5.")
         self.corruption, self.severity = str(corruption), severity
         name = name or f"cityscapes_c-{corruption}-{severity}"
-        super().__init__(root, split, classes, mapping, labels, unpaired, name)
+        super().__init__(root, split, classes, mapping, labels, objects, unpaired, name)
 
     def fields(self) -> dict[str, str | None]:
         return {**super().fields(), "corruption": self.corruption, "severity": str(self.severity)}
