@@ -114,7 +114,7 @@ def layouts() -> str:
                 ", ".join(
                     f"{name} ({card.num_images[name]:,})" if name in card.num_images else name for name in card.splits
                 ),
-                ", ".join(f"`{source.name}`" for source in card.sources),
+                ", ".join(dict.fromkeys(f"`{source.name}`" for source in card.sources)),
                 f"`{card.native}`",
                 "no" if card.unverified or len(unsure) == len(card.sources) else verified,
                 card.download,

@@ -1,7 +1,7 @@
 """Layout `cityscapes_c`: corrupted validation images of Cityscapes, and the clean labels.
 
     cityscapes-c/fog/5/leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png
-    gtFine/val/frankfurt/frankfurt_000000_000294_gtFine_labelIds.png
+    gtFine/val/frankfurt/frankfurt_000000_000294_gtFine_labelIds.png    here, or in cityscapes/gtFine
 
 Nobody distributes these images; they are written by a corruption tool beside an unpacked or archived Cityscapes.
 
@@ -19,8 +19,20 @@ from queryseg.data.class_table import ClassTable
 from queryseg.data.label_space import Rules
 from queryseg.data.layouts.cityscapes import Cityscapes
 from queryseg.data.layouts.dataset_card import DatasetCard
+from queryseg.data.layouts.label_source import LabelSource, PanopticSource
 from queryseg.data.layouts.layout import Layout
 from queryseg.errors import InputError
+
+
+def beside(source: LabelSource, folder: str) -> LabelSource:
+    """The labels of clean images in a folder, for corrupted ones."""
+    moved = replace(
+        source,
+        images=f"cityscapes-c/{{corruption}}/{{severity}}/{source.images}",
+        labels=f"{folder}{source.labels}",
+        objects=source.objects and f"{folder}{source.objects}",
+    )
+    return replace(moved, index=f"{folder}{moved.index}") if isinstance(moved, PanopticSource) else moved
 
 
 class CityscapesC(Layout):
@@ -37,10 +49,7 @@ class CityscapesC(Layout):
         splits={"val": "val", "train": "train"},
         unlabelled=Cityscapes.card.unlabelled,
         num_images={"val": 500},
-        sources=tuple(
-            replace(source, images=f"cityscapes-c/{{corruption}}/{{severity}}/{source.images}")
-            for source in Cityscapes.card.sources
-        ),
+        sources=tuple(beside(source, folder) for folder in ("", "cityscapes/") for source in Cityscapes.card.sources),
     )
 
     def __init__(
