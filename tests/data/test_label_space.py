@@ -100,6 +100,8 @@ def test_a_table_of_known_name_with_other_classes_is_not_taken_for_it() -> None:
         ({"road": "raod", "ignore": "rest"}, r"gives 'raod' to 'road', which is no class of 'cityscapes'.* 'road'"),
         ({"road": ["road", "car"], "car": "car", "ignore": "rest"}, r"names 'car' twice, at last under 'car'"),
         ({"road": "rest", "ignore": "rest"}, r"says 'rest' twice"),
+        ({"road": 7, "ignore": "rest"}, r"gives 7 to 'road'; give names of labels"),
+        ({"road": [7], "ignore": "rest"}, r"gives \[7\] to 'road'; give names of labels"),
     ],
 )
 def test_refused_mappings(rules: dict[str, object] | None, message: str) -> None:

@@ -100,7 +100,10 @@ def _shown(names: Sequence[str]) -> str:
 
 def _sources(rules: Rules, name: str) -> list[str]:
     value = rules.get(name, [])
-    return [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"'mapping' gives {value!r} to '{name}'; give names of labels, as in [road, parking].")
+    return list(names)
 
 
 def _names(rules: Rules) -> set[str]:

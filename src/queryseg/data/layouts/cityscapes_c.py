@@ -73,3 +73,12 @@ class CityscapesC(Layout):
 
     def fields(self) -> dict[str, str | None]:
         return {**super().fields(), "corruption": self.corruption, "severity": str(self.severity)}
+
+    def missing(self, attempts: Sequence[tuple[LabelSource, int]]) -> str:
+        for field, value in (("corruption", self.corruption), ("severity", str(self.severity))):
+            found = self.found_values(field)
+            if found and value not in found:
+                return (
+                    f"There is no {field} '{value}' in '{self.tree.where('cityscapes-c')}'; found: {', '.join(found)}."
+                )
+        return super().missing(attempts)

@@ -217,7 +217,7 @@ class Layout(SegmentationDataset):
             if labels and source.fits(next(iter(labels.values()))):
                 return source, images, labels
             attempts.append((source, len(images)))
-        raise InputError(self._missing(attempts))
+        raise InputError(self.missing(attempts))
 
     def _enter_archives(self, sources: Sequence[LabelSource]) -> None:
         """Start in the folder that archives have around everything (`bdd100k/images/…`). Unpacked, it is the root."""
@@ -278,7 +278,7 @@ class Layout(SegmentationDataset):
             )
         return [SampleFiles(key, images[key], labels[key], objects.get(key)) for key in both], problems
 
-    def _missing(self, attempts: Sequence[tuple[LabelSource, int]]) -> str:
+    def missing(self, attempts: Sequence[tuple[LabelSource, int]]) -> str:
         """The sentence about a root in which no source was found whole."""
         most = max(attempts, key=lambda attempt: attempt[1])
         source, num_images = most
@@ -292,7 +292,7 @@ class Layout(SegmentationDataset):
                 f"{self.tree.describe(labels.folder.partition('/')[0])}); the download is not complete: "
                 f"{self.card.download}."
             )
-        if hint := self._other_level([self._pattern(source.images) for source, _ in attempts]):
+        if hint := self._other_level([self._pattern(text) for s, _ in attempts for text in (s.images, s.labels)]):
             return f"{lead} expects '{images}' in its root. {hint}"
         splits = self.found_splits()
         if splits and self.split not in splits:
@@ -316,20 +316,29 @@ class Layout(SegmentationDataset):
     def found_splits(self) -> list[str]:
         """The splits whose folders are there, as data files call them."""
         names = {folder: name for name, folder in self.card.splits.items()}
-        found: dict[str, None] = {}
-        fields = {**self.fields(), "split": None}
+        in_root = any(source.images.startswith("{split}") for source in self.card.sources)
+        found = self.found_values("split")
+        # where splits lie in the root, other folders lie beside them
+        known = [names.get(folder, folder) for folder in found if folder in names or not in_root]
+        return [name for name in known if name not in self.card.unlabelled]
+
+    def found_values(self, field: str) -> list[str]:
+        """What stands for a field of the images' patterns in the folders that are there; sorted."""
+        found: set[str] = set()
         for source in self.card.sources:
-            text = PathPattern(source.images).fill(**fields).text
-            if "{split}" not in text:
-                continue
-            before, _, after = text.partition("{split}")
-            parent, _, start = before.rpartition("/")
-            part = PathPattern(f"{start}{{split}}{after.partition('/')[0]}")
-            for folder in self.tree.folders(parent) if "{" not in parent else ():
-                match = part.match(folder)
-                if match and (parent or match["split"] in names):  # in the root lie other folders as well
-                    found[names.get(match["split"], match["split"])] = None
+            pattern = PathPattern(source.images).fill(**{**self.fields(), field: None})
+            before, mark, after = pattern.text.partition(f"{{{field}}}")
+            *parents, start = before.split("/")
+            places = [""]
+            for parent in parents if mark else ():
+                places = [f"{place}/{name}".strip("/") for place in places for name in self._matching(place, parent)]
+            part = PathPattern(f"{start}{mark}{after.partition('/')[0]}")
+            names = [name for place in places for name in self.tree.folders(place)] if mark else []
+            found |= {match[field] for name in names if (match := part.match(name)) is not None}
         return sorted(found)
+
+    def _matching(self, place: str, part: str) -> list[str]:
+        return [name for name in self.tree.folders(place) if PathPattern(part).match(name) is not None]
 
     def _other_level(self, patterns: Sequence[PathPattern]) -> str | None:
         """The sentence that the root is a folder too high or too low, if it is."""
