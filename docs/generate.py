@@ -19,14 +19,17 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (
     ROOT / "README.md",
-    ROOT / "docs" / "performance.md",
-    ROOT / "docs" / "corruptions.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("corruptions", "data", "performance")),
     ROOT / "recipes" / "qprompt_r1" / "README.md",
 )
 sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
 from summary import arm_table, figure_table, markdown, query_table, read_rows  # noqa: E402
 
+from queryseg.data.class_table import class_table, table_names  # noqa: E402
 from queryseg.data.corruptions import CORRUPTIONS, SEVERITIES  # noqa: E402
+from queryseg.data.data_file import LAYOUTS, layout_class  # noqa: E402
+from queryseg.data.label_space import declared_mappings  # noqa: E402
+from queryseg.data.layouts.layout import Layout  # noqa: E402
 
 
 def read(path: Path) -> Any:
@@ -173,6 +176,70 @@ def corruptions() -> str:
     return markdown(["corruption", "group", "constants", *map(str, SEVERITIES)], lines)
 
 
+def data_sets() -> list[type[Layout]]:
+    return [found for name in LAYOUTS if issubclass(found := layout_class(name), Layout)]
+
+
+def layouts() -> str:
+    """What every layout reads, from its card."""
+    lines = []
+    for layout in data_sets():
+        card = layout.card
+        unsure = [f"`{source.name}`" for source in card.sources if source.unverified]
+        verified = f"all but {', '.join(unsure)}" if unsure else "yes"
+        lines.append(
+            [
+                f"`{layout.layout_name()}`",
+                card.title,
+                ", ".join(
+                    f"{name} ({card.num_images[name]:,})" if name in card.num_images else name for name in card.splits
+                ),
+                ", ".join(dict.fromkeys(f"`{source.name}`" for source in card.sources)),
+                f"`{card.native}`",
+                "no" if card.unverified or len(unsure) == len(card.sources) else verified,
+                card.download,
+            ]
+        )
+    titles = ["layout", "data set", "splits (images)", "`labels`", "classes", "verified", "what to download"]
+    unsure = [
+        f"- `{layout.layout_name()}`, {name}: {text}"
+        for layout in data_sets()
+        for name, text in [
+            ("all", layout.card.unverified),
+            *((f"`{source.name}`", source.unverified) for source in layout.card.sources),
+        ]
+        if text
+    ]
+    return markdown(titles, lines) + "\n\nWhat is unverified:\n\n" + "\n".join(unsure)
+
+
+def class_tables() -> str:
+    """Sizes of the class tables."""
+    tables = [class_table(name) for name in table_names()]
+    return markdown(
+        ["table", "classes", "things among them"],
+        [[f"`{table.name}`", str(len(table)), str(len(table.things))] for table in tables],
+    )
+
+
+def mappings() -> str:
+    """All declared mappings in one sentence."""
+    return ", ".join(f"`{source}` → `{target}`" for source, target in declared_mappings()) + "."
+
+
+def trees() -> str:
+    """The docstrings of the layouts' files."""
+    parts = []
+    for layout in data_sets():
+        text = (sys.modules[layout.__module__].__doc__ or "").strip()
+        first, _, rest = text.partition("\n")
+        title = first.partition(": ")[2].rstrip(".")
+        parts.append(
+            f"### `{layout.layout_name()}`\n\n{title[0].upper()}{title[1:]}.\n\n```\n{rest.strip(chr(10))}\n```\n"
+        )
+    return "\n".join(parts)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "domains": domains,
     "promises": promises,
@@ -184,6 +251,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "arms": lambda: arm_table(read_rows(), "streets"),
     "figures": lambda: figure_table(read_rows(), "streets"),
     "queries": lambda: query_table(read_rows()),
+    "layouts": layouts,
+    "class_tables": class_tables,
+    "mappings": mappings,
+    "trees": trees,
     "camvid_arms": lambda: arm_table(read_rows(), "camvid"),
 }
 

@@ -283,6 +283,33 @@ def test_evaluate_under_corruptions(settings, data, tmp_path, capsys):
     assert "'home/fog-2', and so does --corruptions" in fails(twice, capsys)
 
 
+def test_data_audit_and_cache(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("QUERYSEG_CACHE", str(tmp_path / "cache"))
+    polygons = {
+        "imgWidth": 8,
+        "imgHeight": 4,
+        "objects": [{"label": "car", "polygon": [[0, 0], [3, 0], [3, 3], [0, 3]]}],
+    }
+    (tmp_path / "gtFine/val/ulm").mkdir(parents=True)
+    (tmp_path / "gtFine/val/ulm/ulm_1_gtFine_polygons.json").write_text(json.dumps(polygons))
+    (tmp_path / "leftImg8bit/val/ulm").mkdir(parents=True)
+    Image.new("RGB", (8, 4)).save(tmp_path / "leftImg8bit/val/ulm/ulm_1_leftImg8bit.png")
+    (tmp_path / "city.yaml").write_text("layout: cityscapes\nsplit: val\n")
+    arguments = ["data", "show", str(tmp_path / "city.yaml"), "--audit", "--out", str(tmp_path / "audit.png")]
+    assert main([*arguments, "--json", str(tmp_path / "audit.json")]) == 0
+    labels = {row["raw"]["name"]: row for row in json.loads((tmp_path / "audit.json").read_text())["labels"]}
+    assert (labels["car"]["pixels"], labels["unlabeled"]["class"]) == (16, "ignored")
+    assert Image.open(tmp_path / "audit.png").width > 600
+    assert "2 of 35 labels met in 1 samples" in capsys.readouterr().out
+    kept = list((tmp_path / "cache").rglob("*.npz"))
+    assert main(["data", "cache", "--json", str(tmp_path / "cache.json")]) == 0
+    assert json.loads((tmp_path / "cache.json").read_text())["bytes"] == kept[0].stat().st_size
+    assert main(["data", "cache", "--clear"]) == 0
+    assert not kept[0].exists()
+    assert main([*arguments, "--columns", "0"]) == 2
+    assert main([*arguments, "--num-images", "0"]) == 2
+
+
 def test_help_names_every_verb(capsys):
     assert main([]) == 0
     printed = capsys.readouterr().out

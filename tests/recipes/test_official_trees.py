@@ -96,9 +96,3 @@ def test_labels_of_every_data_set_mean_what_they_should(recipe, train, targets, 
         ids = TREES["cityscapes" if name in CORRUPTIONS and group != "acdc" else group][2]
         assert dataset.read_label_map(0)[0].tolist() == list(ids.values()), name
         assert (name if name != "train" else train) in dataset.files(0)[0].relative_to(published).as_posix()
-
-
-def test_every_id_of_vistas_is_named():
-    named = read_recipe(QPROMPT_R1 / "gtav.yaml")["data"]["validate"]["mapillary"]["label_map"]
-    ids = [i for group in named.values() for i in (group if isinstance(group, list) else [group])]
-    assert sorted(ids) == list(range(66))

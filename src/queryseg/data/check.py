@@ -15,7 +15,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from queryseg.data.dataset import FileBacked, Problem, SegmentationDataset, read_label_map, sample_name
+from queryseg.data.dataset import FileBacked, Noted, Problem, SegmentationDataset, read_label_map, sample_name
 from queryseg.data.folders import MismatchedSizesError
 from queryseg.data.label_map import UnknownLabelsError, pixels_per_label
 from queryseg.data.ordered_map import ordered_map
@@ -44,6 +44,7 @@ class DataReport:
     ignored_pixels    labelled 255
     unknown           value as the user writes it → where it occurs
     problems          every file or pair that cannot be used, in order of the data set
+    notes             what is no problem, but should be known: an unverified layout, fewer images than published
     """
 
     name: str
@@ -56,6 +57,7 @@ class DataReport:
     ignored_pixels: int = 0
     unknown: dict[str, UnknownLabel] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -87,6 +89,7 @@ class DataReport:
         ]
         if absent and self.num_usable:
             lines.append(f"Classes that never occur: {', '.join(absent)}.")
+        lines += self.notes
         for value, at in self.unknown.items():
             lines.append(
                 f"Unknown label {value}: {at.pixels:,} pixels in {at.images} images, e.g. {', '.join(at.examples)}."
@@ -109,6 +112,8 @@ def check_data(
     report = DataReport(dataset.name, dataset.classes.names, len(dataset))
     if isinstance(dataset, FileBacked):
         report.problems += dataset.problems()
+    if isinstance(dataset, Noted):
+        report.notes += dataset.notes()
     pixels, images = torch.zeros(256, dtype=torch.int64), torch.zeros(256, dtype=torch.int64)
     for found in ordered_map(partial(_find, dataset), len(dataset), num_workers, progress):
         report.problems += found.problems

@@ -5,6 +5,10 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import yaml
 
 from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import InputError
@@ -89,6 +93,14 @@ _CITYSCAPES_LABELS: tuple[tuple[str, int, int, Color], ...] = (
     ("bicycle", 33, 18, (119, 11, 32)),
 )
 
+CITYSCAPES_ALL = ClassTable(
+    "cityscapes_all",
+    names=(*(name for name, *_ in _CITYSCAPES_LABELS), "license plate"),
+    colors=(*(color for *_, color in _CITYSCAPES_LABELS), (0, 0, 142)),
+    things=frozenset(range(24, 34)),
+)
+"""All labels of Cityscapes in the order of their ids, the license plate (officially -1) last, as GTAV numbers it."""
+
 CITYSCAPES_IDS: Mapping[int, int] = {id_: train_id for _, id_, train_id, _ in _CITYSCAPES_LABELS}
 """Official label id (0..33) → trainId (0..18, or 255 = ignored)."""
 
@@ -113,7 +125,25 @@ CAMVID = ClassTable(
     things=frozenset({8, 9, 10}),
 )  # fmt: skip
 
-_TABLES = {table.name: table for table in (CITYSCAPES, CAMVID)}
+_TABLES = {table.name: table for table in (CITYSCAPES, CITYSCAPES_ALL, CAMVID)}
+_FOLDER = resources.files("queryseg.data") / "class_tables"
+
+
+@cache
+def table_names() -> tuple[str, ...]:
+    """All that `class_table` knows by name."""
+    packaged = (entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml"))
+    return tuple(sorted({*_TABLES, *packaged}))
+
+
+@cache
+def _packaged(name: str) -> ClassTable:
+    content = yaml.load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), _FastLoader)
+    classes = content["classes"]
+    return class_table({"name": name, "names": [*classes], "colors": [*classes.values()], "things": content["things"]})
+
+
+_FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def class_table(source: str | Sequence[str] | Mapping[str, object] | ClassTable) -> ClassTable:
@@ -128,9 +158,9 @@ def class_table(source: str | Sequence[str] | Mapping[str, object] | ClassTable)
     if isinstance(source, ClassTable):
         return source
     if isinstance(source, str):
-        if source not in _TABLES:
-            raise InputError(f"There is no class table '{source}'.{did_you_mean(source, _TABLES)}")
-        return _TABLES[source]
+        if source not in table_names():
+            raise InputError(f"There is no class table '{source}'.{did_you_mean(source, table_names())}")
+        return _TABLES[source] if source in _TABLES else _packaged(source)
     if isinstance(source, Sequence):
         return ClassTable("custom", names := _names(source), distinct_colors(len(names)))
     if not isinstance(source, Mapping):

@@ -20,6 +20,25 @@ LAYOUTS: dict[str, str] = {
     "folders": "queryseg.data.folders.Folders",
     "shards": "queryseg.data.shards.Shards",
     "streets": "queryseg.data.streets.Streets",
+    **{
+        module: f"queryseg.data.layouts.{module}.{name}"
+        for module, name in {
+            "acdc": "ACDC",
+            "ade20k": "ADE20K",
+            "bdd100k": "BDD100K",
+            "camvid": "CamVid",
+            "cityscapes": "Cityscapes",
+            "cityscapes_c": "CityscapesC",
+            "coco_panoptic": "CocoPanopticLayout",
+            "dark_zurich": "DarkZurich",
+            "gtav": "GTAV",
+            "idd": "IDD",
+            "mapillary": "Mapillary",
+            "nightcity": "NightCity",
+            "synthia": "Synthia",
+            "urbansyn": "UrbanSyn",
+        }.items()
+    },
 }
 """Layout → the class whose parameters are the other keys of the data file."""
 
@@ -91,8 +110,7 @@ def data_settings(
         raise InputError(f"{where} has no 'layout'; choose from: {', '.join(LAYOUTS)}.")
     if layout not in LAYOUTS:
         raise InputError(f"{where} has the unknown layout '{layout}'.{did_you_mean(layout, LAYOUTS)}")
-    module, _, class_name = LAYOUTS[layout].rpartition(".")
-    dataset_class = getattr(importlib.import_module(module), class_name)
+    dataset_class = layout_class(layout)
     parameters = inspect.signature(dataset_class).parameters
     if wrong := check_keys(content, parameters, f"{where} ('{layout}')"):
         raise InputError(wrong)
@@ -102,6 +120,13 @@ def data_settings(
     if needed:
         raise InputError(f"{where} has no '{needed[0]}', which layout '{layout}' needs.")
     return DataFileSettings(layout, dataset_class, content)
+
+
+def layout_class(layout: str) -> type[SegmentationDataset]:
+    """The class behind a name in LAYOUTS."""
+    module, _, name = LAYOUTS[layout].rpartition(".")
+    found: type[SegmentationDataset] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

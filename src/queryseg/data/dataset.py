@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from queryseg.data.class_table import ClassTable
+from queryseg.data.class_table import ClassTable, Color
 from queryseg.types import Sample
 
 
@@ -62,6 +62,37 @@ class FileBacked(Protocol):
 
     def problems(self) -> Sequence[Problem]:
         """What is wrong with the data set as a whole, without reading its samples."""
+        ...
+
+
+@dataclass(frozen=True)
+class RawLabel:
+    """A label as a data set itself has it: its name and colour there, and the class index (or 255) that it becomes."""
+
+    name: str
+    color: Color
+    label: int
+
+
+@runtime_checkable
+class RawLabelled(Protocol):
+    """Offered by data sets whose labels are mapped to classes."""
+
+    def raw_labels(self) -> Mapping[int, RawLabel]:
+        """Value of `read_raw_labels` → what it stands for."""
+        ...
+
+    def read_raw_labels(self, index: int) -> Tensor:
+        """(H, W) integers before they are mapped."""
+        ...
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """Offered by data sets about which there is something to know besides their samples."""
+
+    def notes(self) -> Sequence[str]:
+        """Whole sentences, for `data check` and reports."""
         ...
 
 

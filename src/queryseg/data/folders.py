@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from queryseg.data.class_table import ClassTable, class_table
-from queryseg.data.dataset import Problem, SegmentationDataset
+from queryseg.data.class_table import ClassTable, class_table, distinct_colors
+from queryseg.data.dataset import Problem, RawLabel, SegmentationDataset
 from queryseg.data.file_tree import DataFile, FileTree
 from queryseg.data.image_file import IMAGE_EXTENSIONS, LABEL_EXTENSIONS, read_image, read_label
 from queryseg.data.label_map import LabelMap
@@ -119,16 +121,22 @@ class Folders(SegmentationDataset):
     def problems(self) -> Sequence[Problem]:
         return self._problems if self.unpaired == "report" else ()
 
-    def _note_unpaired(self, what: str, other: str, files: Iterable[DataFile], searched: str) -> None:
-        alone = sorted(map(str, files))
-        if not alone:
-            return
-        shown = ", ".join(f"'{path}'" for path in alone[:3]) + (" …" if len(alone) > 3 else "")
-        lead = (
-            f"{len(alone)} {what}{'s have' if len(alone) > 1 else ' has'} no {other} in '{self.tree.where(searched)}'"
-        )
-        message = f"{lead}: {shown}; add the {other}, remove the {what}, or set 'unpaired: skip'."
-        self._problems.append(Problem(f"{what} without {other}", self.name, message))
+    def raw_labels(self) -> Mapping[int, RawLabel]:
+        """The values of label files; what they mean elsewhere is not known, so they are their own names."""
+        if self.label_map.kind == "colors":
+            colors = {value: (value & 255, value >> 8 & 255, value >> 16) for value in self.label_map.labels}
+            return {v: RawLabel(str(list(colors[v])), colors[v], label) for v, label in self.label_map.labels.items()}
+        shades = distinct_colors(len(self.label_map.labels))
+        ids = zip(self.label_map.labels.items(), shades, strict=True)
+        return {value: RawLabel(f"id {value}", color, label) for (value, label), color in ids}
+
+    def read_raw_labels(self, index: int) -> Tensor:
+        values = read_label(self._pairs[index][2], self.label_map.kind, self.label_channel)
+        return torch.from_numpy(values.astype(np.int32))
+
+    def _note_unpaired(self, what: str, other: str, files: Sequence[DataFile], searched: str) -> None:
+        if files:
+            self._problems.append(unpaired_problem(what, other, files, self.tree.where(searched), self.name))
 
     def _file(self, path: str) -> DataFile | None:
         return self.tree.file(path) if self.tree.has_file(path) else None
@@ -174,6 +182,19 @@ class Folders(SegmentationDataset):
         self._note_unpaired("image", "label", alone["image"], "")
         self._note_unpaired("label", "image", alone["label"], "")
         return [(key, *files) for key, files in pairs.items()]
+
+
+def unpaired_problem(what: str, other: str, files: Sequence[DataFile], searched: str, dataset: str) -> Problem:
+    """What is said of images without label (or the reverse).
+
+    what, other  "image" and "label", or the reverse
+    searched     where the others should be
+    """
+    alone = sorted(map(str, files))
+    shown = ", ".join(f"'{path}'" for path in alone[:3]) + (" …" if len(alone) > 3 else "")
+    lead = f"{len(alone)} {what}{'s have' if len(alone) > 1 else ' has'} no {other} in '{searched}'"
+    message = f"{lead}: {shown}; add the {other}, remove the {what}, or set 'unpaired: skip'."
+    return Problem(f"{what} without {other}", dataset, message)
 
 
 def _find(

@@ -1,0 +1,1 @@
+"""One file per data set: where its files lie as downloaded, and what the values of its labels mean."""
