@@ -100,7 +100,7 @@ def _show(options: argparse.Namespace) -> int:
         raise InputError(f"--num-images is {options.num_images}, but a contact sheet shows at least one image.")
     count = min(options.num_images, len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
-    contact_sheet(dataset, indices, options.columns or 2).save(options.out)
+    contact_sheet(dataset, indices, 2 if options.columns is None else options.columns).save(options.out)
     console.print(f"{count} of {len(dataset)} images on {options.out}", soft_wrap=True)
     write_json(options.json, {"file": str(options.out), "indices": indices})
     return 0
@@ -111,7 +111,7 @@ def _show_corruptions(options: argparse.Namespace, dataset: SegmentationDataset)
     if not 0 <= options.index < len(dataset):
         raise InputError(f"--index is {options.index}, but the data set has samples 0 to {len(dataset) - 1}.")
     sample = dataset[options.index]
-    corruption_sheet(sample, corruptions, options.columns or 4).save(options.out)
+    corruption_sheet(sample, corruptions, 4 if options.columns is None else options.columns).save(options.out)
     console.print(f"{sample.name} under {len(corruptions)} corruptions on {options.out}", soft_wrap=True)
     names = [f"{name}-{severity}" for name, severity in corruptions]
     write_json(options.json, {"file": str(options.out), "sample": sample.name, "corruptions": names})
