@@ -264,6 +264,8 @@ def test_data_corrupt_and_show(data, tmp_path, capsys):
     assert "Did you mean 'fog'" in fails([*corrupt[:6], "fogg"], capsys)
     assert "no severity '9'" in fails([*corrupt[:6], "fog", "--severities", "9"], capsys)
     assert "--index is 3" in fails([*show, "--index", "3"], capsys)
+    for words in (show[:3], show):
+        assert "at least one" in fails([*words, "--out", str(sheet), "--columns", "0"], capsys)
 
 
 def test_evaluate_under_corruptions(settings, data, tmp_path, capsys):

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,19 @@ def test_a_written_tree_is_read_back_as_it_would_be_made(source: Path, tmp_path:
             assert dataset[index].name == made[index].name
             assert torch.equal(dataset[index].image, made[index].image)
             assert torch.equal(dataset[index].label_map, made[index].label_map)
+
+
+def test_images_in_archives(source: Path, tmp_path: Path) -> None:
+    """They are written as those of the unpacked data set are."""
+    folder = source.parent
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in folder.rglob("*.png"):
+            archive.write(path, path.relative_to(folder))
+    packed = tmp_path / "packed.yaml"
+    packed.write_text(yaml.safe_dump(yaml.safe_load(source.read_text()) | {"root": str(tmp_path / "all.zip")}))
+    write_corrupted(source, WANTED[:1], tmp_path / "one")
+    write_corrupted(packed, WANTED[:1], tmp_path / "two")
+    assert files(tmp_path / "one" / "fog") == files(tmp_path / "two" / "fog") != {}
 
 
 def test_going_on_after_an_interruption(source: Path, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
+from queryseg.data.archive import ArchivedFile
 from queryseg.data.corruptions.corrupted import Corrupted
 from queryseg.data.data_file import open_data
 from queryseg.data.dataset import FileBacked, SegmentationDataset
+from queryseg.data.file_tree import DataFile
 from queryseg.data.folders import MismatchedSizesError
 from queryseg.data.image_file import read_image
 from queryseg.errors import InputError
@@ -70,17 +72,19 @@ class CorruptedImages(Corrupted):
 class _OnDisk(Protocol):
     root: Path
 
-    def files(self, index: int) -> tuple[Path, Path]: ...
+    def files(self, index: int) -> tuple[DataFile, DataFile]: ...
 
 
 def image_path(dataset: SegmentationDataset, index: int) -> PurePosixPath:
-    """Where a sample's image lies below `{corruption}/{severity}/`: as below the root of a data set that has one, e.g.
-    `leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png`; otherwise by its name, or by its number if the name is not
-    known before the image. Always a PNG."""
+    """Where a sample's image lies below `{corruption}/{severity}/`: as below the root of a data set that has one, or in
+    its archive, e.g. `leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png`; otherwise by its name, or by its number if
+    the name is not known before the image. Always a PNG."""
     name = dataset.sample_name(index) if isinstance(dataset, FileBacked) else f"{index:06d}"
     path = PurePosixPath(f"{name}.png")
     if isinstance(dataset, _OnDisk):
         image = dataset.files(index)[0]
-        if image.is_relative_to(dataset.root):
+        if isinstance(image, ArchivedFile):
+            path = PurePosixPath(image.member).with_suffix(".png")
+        elif image.is_relative_to(dataset.root):
             path = PurePosixPath(image.relative_to(dataset.root).with_suffix(".png").as_posix())
     return PurePosixPath(*(part for part in path.parts if part not in ("/", "..")))
