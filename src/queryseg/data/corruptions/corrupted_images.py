@@ -77,7 +77,7 @@ class _OnDisk(Protocol):
 
 def image_path(dataset: SegmentationDataset, index: int) -> PurePosixPath:
     """Where a sample's image lies below `{corruption}/{severity}/`: as below the root of a data set that has one, or in
-    its archive, e.g. `leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png`; otherwise by its name, or by its number if
+    its archive, e.g. `leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png`; otherwise by its name, or its number if
     the name is not known before the image. Always a PNG."""
     name = dataset.sample_name(index) if isinstance(dataset, FileBacked) else f"{index:06d}"
     path = PurePosixPath(f"{name}.png")
