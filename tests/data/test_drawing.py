@@ -32,3 +32,13 @@ def test_painter_paints_in_place_what_overlay_mixes() -> None:
         painted = image.copy()
         assert OverlayPainter(CITYSCAPES, alpha)(painted, label_map) is painted
         assert np.abs(painted - mixed).max() <= 1
+
+
+def test_very_large_pictures_are_painted_in_parts(monkeypatch):
+    """A few rows at a time, without a seam."""
+    draw = np.random.default_rng(0)
+    image, labels = draw.integers(0, 256, (37, 20, 3), np.uint8), draw.integers(0, 19, (37, 20), np.uint8)
+    whole = colorize(labels, CITYSCAPES), overlay(image, labels, CITYSCAPES, 0.3)
+    monkeypatch.setattr("queryseg.data.drawing._PIXELS_TOGETHER", 100)
+    assert (colorize(labels, CITYSCAPES) == whole[0]).all()
+    assert (overlay(image, labels, CITYSCAPES, 0.3) == whole[1]).all()

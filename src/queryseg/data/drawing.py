@@ -5,6 +5,8 @@ Shape legend: H×W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,13 +16,19 @@ from queryseg.data.class_table import ClassTable
 
 Pixels = npt.NDArray[np.uint8]
 
+_PIXELS_TOGETHER = 2**24
+
 
 def colorize(label_map: Tensor | npt.NDArray[np.integer], classes: ClassTable) -> Pixels:
     """(H, W) labels → (H, W, 3) uint8 in the classes' colours; ignored pixels are black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(classes)] = classes.colors
-    # take() gathers rows of bytes about three times faster than palette[labels]
-    return palette.take(_array(label_map), 0)
+
+    def painted(labels: Pixels) -> Pixels:
+        # take() gathers rows of bytes about three times faster than palette[labels]
+        return np.take(palette, labels, 0)
+
+    return _in_parts(painted, _array(label_map))
 
 
 def overlay(
@@ -35,9 +43,12 @@ def overlay(
     labels = _array(label_map)
     weight = np.zeros(256, np.uint16)
     weight[: len(classes)] = round(alpha * 256)
-    opacity = weight.take(labels)[..., None]
-    mixed = picture * (256 - opacity) + colorize(labels, classes) * opacity
-    return (mixed >> 8).astype(np.uint8)
+
+    def mixed(labels: Pixels, picture: Pixels) -> Pixels:
+        opacity = weight.take(labels)[..., None]
+        return (picture * (256 - opacity) + colorize(labels, classes) * opacity >> 8).astype(np.uint8)
+
+    return _in_parts(mixed, labels, picture)
 
 
 class OverlayPainter:
@@ -61,6 +72,19 @@ class OverlayPainter:
             np.take(self._dimmed, image, mode="clip", out=image)
         image += self._colors.take(label_map, 0, mode="clip")
         return image
+
+
+def _in_parts(paint: Callable[..., Pixels], *layers: Pixels) -> Pixels:
+    """paint(*layers) → (H, W, 3), of very large pictures some rows at a time: indices and sums take several bytes per
+    value."""
+    height, width = layers[0].shape[:2]
+    rows = max(1, _PIXELS_TOGETHER // width)
+    if height <= rows:
+        return paint(*layers)
+    result = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        result[top : top + rows] = paint(*(layer[top : top + rows] for layer in layers))
+    return result
 
 
 def _array(values: Tensor | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:

@@ -11,10 +11,12 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from queryseg.data.class_table import ClassTable
 from queryseg.data.drawing import colorize, overlay
+from queryseg.data.label_map import pixels_per_label
 from queryseg.errors import InputError
 
 Kind = Literal["labels", "color", "overlay"]
@@ -47,7 +49,7 @@ class Segmentation:
 
     def share(self) -> dict[str, float]:
         """Class name → share of the image's pixels, in label order, classes that do not occur included."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        counts = pixels_per_label(torch.from_numpy(self.labels))[: len(self.classes)].tolist()
         return {name: float(n) / self.labels.size for name, n in zip(self.classes.names, counts, strict=True)}
 
     def save(self, path: str | Path, kind: Kind = "labels") -> None:
