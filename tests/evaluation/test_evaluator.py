@@ -173,7 +173,7 @@ def test_presets_know_a_data_set_by_its_layout(model, pictures):
 def test_counting_in_parts_changes_nothing(model, pictures, monkeypatch):
     """Very large images are counted a few rows at a time."""
     whole = evaluate(model, pictures(2), Protocol())
-    monkeypatch.setattr("queryseg.metrics.confusion._PIXELS_TOGETHER", 100)
+    monkeypatch.setattr("queryseg.metrics.confusion._AT_ONCE", 100)
     assert torch.equal(evaluate(model, pictures(2), Protocol()).confusion, whole.confusion)
 
 
