@@ -29,6 +29,7 @@ from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, Color, as_color, distinct_colors
 from queryseg.data.image_file import read_label
+from queryseg.data.segments import LabelledSegments
 from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.types import IGNORE
@@ -229,23 +230,14 @@ def to_segments(
 
     Category ids are class indices, as `categories_of` gives them.
     """
-    labels = label_map.cpu().numpy().astype(np.int64)
-    is_thing = np.isin(np.arange(256), list(things))
-    instances = np.where(is_thing[labels], instance_map.cpu().numpy(), 0)
-    base = int(instances.max(initial=0)) + 1
-    keys = labels * base + instances
-    present = np.flatnonzero(np.bincount(keys.ravel())).tolist()
-    kept = [
-        (key, label, not instance and label in things)
-        for key in present
-        for label, instance in [divmod(key, base)]
-        if label != IGNORE and (crowds or instance or label not in things)
-    ]
-    table = np.zeros(256 * base, np.int32)
-    table[[key for key, *_ in kept]] = np.arange(1, len(kept) + 1)
-    segment_ids = torch.from_numpy(table[keys])
-    segments = [SegmentInfo(i, label, crowd) for i, (_, label, crowd) in enumerate(kept, 1)]
-    return segment_ids, measured(segment_ids, segments)
+    found = LabelledSegments.of(label_map.cpu(), instance_map.cpu(), things)
+    crowd = found.crowds(things)
+    if not crowds:
+        found = found.where(~crowd)
+        crowd = torch.zeros_like(found.labels, dtype=torch.bool)
+    segment_ids = found.index_map.int() + 1
+    pairs = zip(found.labels.tolist(), crowd.tolist(), strict=True)
+    return segment_ids, measured(segment_ids, [SegmentInfo(i, *pair) for i, pair in enumerate(pairs, 1)])
 
 
 def measured(segment_ids: Tensor, segments: Sequence[SegmentInfo]) -> tuple[SegmentInfo, ...]:

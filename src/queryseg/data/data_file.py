@@ -16,6 +16,7 @@ from queryseg.errors import InputError
 
 LAYOUTS: dict[str, str] = {
     "folders": "queryseg.data.folders.Folders",
+    "panoptic_folders": "queryseg.data.panoptic_folders.PanopticFolders",
     "streets": "queryseg.data.streets.Streets",
 }
 """Layout → the class whose parameters are the other keys of the data file."""

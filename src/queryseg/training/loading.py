@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from queryseg.data.transforms import TrainingTransform
 from queryseg.errors import InputError, RecipeError
 from queryseg.recipe import DataSettings, DataSource, Recipe
 from queryseg.training.interruption import ignore_interrupts
+from queryseg.types import Task
 
 CLASS_PIXELS = "class_pixels.json"
 
@@ -34,7 +36,27 @@ def open_checked(source: DataSource, settings: DataSettings, classes: ClassTable
         )
     if not len(dataset):
         raise RecipeError(f"{key} holds no images; see `queryseg data check`.")
+    if settings.task != "semantic":
+        _check_instances(dataset, classes, settings.task, key)
     return dataset
+
+
+def _check_instances(dataset: SegmentationDataset, classes: ClassTable, task: Task, key: str) -> None:
+    """Raises: RecipeError, InputError"""
+    if not classes.things:
+        raise RecipeError(
+            f"data.task is {task}, but no class of '{classes.name}' is a thing; give classes with `things`."
+        )
+    if dataset.classes.things != classes.things:
+        differing = classes.names[min(dataset.classes.things ^ classes.things)]
+        raise RecipeError(
+            f"{key} and the recipe's classes disagree on whether '{differing}' is a thing; give both the same table."
+        )
+    if dataset[0].instance_map is None:
+        raise RecipeError(
+            f"data.task is {task}, but the labels of {key} tell no objects apart; use a layout with instances, or "
+            "data.task semantic."
+        )
 
 
 def training_loader(
@@ -55,13 +77,14 @@ def training_loader(
         data.flip,
         data.distort,
         (red, green, blue),
+        instances=data.task != "semantic",
     )
     first, end = step * training.accumulate, training.steps * training.accumulate
     sampler = StepBatchSampler(len(dataset), training.batch_size, recipe.seed, first, end, rank, world_size, weights)
     return DataLoader(
         TrainingSet(dataset, transform, recipe.seed),  # type: ignore[arg-type]  # the type of what `collate` makes
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=partial(collate, task=data.task, things=recipe.class_table.things),
         num_workers=data.num_workers,
         worker_init_fn=ignore_interrupts,
         pin_memory=pin_memory,

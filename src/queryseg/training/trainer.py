@@ -79,7 +79,8 @@ class Trainer:
 
         reseed(recipe.seed, 0, 0, 0)  # the parts made here begin alike in every process
         self.model = build_segmenter(classes.names, recipe.model)
-        objectives = build_objectives(self.model, recipe.objectives, frozenset({"previous_task"} if previous else ()))
+        given = frozenset({"previous_task"} if previous else ())
+        objectives = build_objectives(self.model, recipe.objectives, given, recipe.data.task)
         report = [] if beginning.start_from is None else start_from_weights(self.model, beginning.start_from)
         groups = parameter_groups(self.model, objectives, self.settings)
         # one kernel for all tensors; it unscales by itself, which clipping under 16-mixed must do before
