@@ -1,4 +1,4 @@
-"""Pixels in, labels out: what runs in production, in validation and in an exported file.
+"""Pixels in, labels or segments out: what runs in production, in validation and in an exported file.
 
 Shape legend: B images, K classes, H×W pixels.
 """
@@ -133,12 +133,20 @@ class CompiledEngine:
     def class_names(self) -> tuple[str, ...]:
         return self.engine.class_names
 
+    @property
+    def model(self) -> Segmenter:
+        return self.engine.model
+
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         return _compiled(self._labels, images, size)
 
+    def read(self, images: Tensor, size: Size | None = None) -> Reading:
+        """See `Engine`."""
+        return _compiled(self._reading, images, size)
+
     def find(self, images: Tensor, size: Size | None = None) -> Finding:
         """See `SegmentationEngine`; the model is compiled, the readout runs as it is."""
-        return self.engine.finding(_compiled(self._reading, images, size))
+        return self.engine.finding(self.read(images, size))
 
 
 T = TypeVar("T")
