@@ -46,6 +46,7 @@ class SegmentInfo:
     is_crowd     objects that nobody told apart: no loss and no metric counts them
     area         pixels
     bbox         (x, y, width, height) in pixels
+    score        0…1, of predictions; the format's tools look at it no more than at other further keys
     """
 
     id: int
@@ -53,6 +54,7 @@ class SegmentInfo:
     is_crowd: bool = False
     area: int = 0
     bbox: tuple[int, int, int, int] = (0, 0, 0, 0)
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +267,14 @@ def _images(content: Mapping[str, Any]) -> Iterable[PanopticImage]:
 
 def _segment(entry: Mapping[str, Any]) -> SegmentInfo:
     x, y, width, height = (int(value) for value in entry.get("bbox", (0, 0, 0, 0)))
-    crowd = bool(entry.get("iscrowd", 0))
+    score = float(entry["score"]) if "score" in entry else None
     return SegmentInfo(
-        int(entry["id"]), int(entry["category_id"]), crowd, int(entry.get("area", 0)), (x, y, width, height)
+        id=int(entry["id"]),
+        category_id=int(entry["category_id"]),
+        is_crowd=bool(entry.get("iscrowd", 0)),
+        area=int(entry.get("area", 0)),
+        bbox=(x, y, width, height),
+        score=score,
     )
 
 
@@ -289,6 +296,7 @@ def _annotation_entry(image: PanopticImage) -> dict[str, object]:
             "iscrowd": int(segment.is_crowd),
             "area": segment.area,
             "bbox": list(segment.bbox),
+            **({} if segment.score is None else {"score": segment.score}),
         }
         for segment in image.segments
     ]

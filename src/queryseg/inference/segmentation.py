@@ -11,15 +11,18 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from queryseg.data.class_table import ClassTable, Color
-from queryseg.data.coco_panoptic import write_segment_ids
+from queryseg.data.coco_panoptic import SegmentInfo, measured, write_segment_ids
 from queryseg.data.drawing import colorize, overlay
 from queryseg.data.segment_drawing import colorize_segments, overlay_segments, segment_colors
 from queryseg.errors import InputError
 from queryseg.inference.segment import Segment
 from queryseg.types import IGNORE
+
+_NO_SEGMENTS = "This segmentation has no segments; predict with the task 'panoptic' or 'instance'."
 
 Kind = Literal["labels", "color", "overlay", "segments"]
 
@@ -65,6 +68,14 @@ class Segmentation:
         counts = np.bincount(self.labels.ravel(), minlength=IGNORE + 1)[: len(self.classes)]
         return {name: float(n) / self.labels.size for name, n in zip(self.classes.names, counts, strict=True)}
 
+    def segments_info(self) -> tuple[SegmentInfo, ...]:
+        """The segments as COCO's panoptic JSON lists them, category ids being class indices. Areas and boxes are those
+        on the segment map; what other instances cover completely is left out."""
+        if self.segment_map is None:
+            raise InputError(_NO_SEGMENTS)
+        infos = [SegmentInfo(s.id, s.label, score=round(s.score, 6)) for s in self.segments]
+        return measured(torch.from_numpy(self.segment_map), infos)
+
     def _colors(self) -> list[Color]:
         return segment_colors([(segment.label, segment.is_thing) for segment in self.segments], self.classes)
 
@@ -86,7 +97,7 @@ class Segmentation:
             raise InputError(f"'{path}' does not end in .png, and other formats may change labels; save {kind} as PNG.")
         if kind == "segments":
             if self.segment_map is None:
-                raise InputError("This segmentation has no segments; predict with the task 'panoptic' or 'instance'.")
+                raise InputError(_NO_SEGMENTS)
             write_segment_ids(path, self.segment_map)
             return
         picture = {"labels": lambda: Image.fromarray(self.labels), "color": self.color, "overlay": self.overlay}[kind]()
