@@ -272,6 +272,14 @@ class Readout(Part):
         """(B, K, H, W) scores of the image, higher is likelier. canvas: pixels that the masks cover; size: H×W of the
         image, which sits in the canvas' upper left corner."""
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """(B, K, H, W) scores → (B, K, H, W) in 0…1 that sum to at most 1 over classes; what is left stands for none of
+        them. The order of a pixel's classes stays. Calibration measures how far they can be taken at their word.
+
+        Raises: RecipeError if the readout states no probabilities
+        """
+        raise RecipeError(f"{type(self).__name__} says which class is likelier, but not how likely; it states no rule.")
+
     def labels(self, prediction: Prediction, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """(B, H, W) uint8 class indices."""
         return self.scores(prediction, canvas, size).permute(0, 2, 3, 1).argmax(-1).byte()

@@ -83,8 +83,12 @@ def test_train_evaluate_predict(settings, data, tmp_path, capsys):
     assert content["data"]["home"]["mean_iou"] == content["data"]["away"]["mean_iou"]
     assert "native size, whole image" in content["protocol"]
     assert "away" in report.read_text()
-    assert main([*arguments, "--window", "32", "--stride", "20", "--device", "cpu"]) == 0
-    assert "windows 32/20" in json.loads(table.read_text())["protocol"]
+    arguments += ["--window", "32", "--stride", "20", "--device", "cpu", "--measures"]
+    assert main([*arguments, "boundary, calibration"]) == 0
+    content = json.loads(table.read_text())
+    assert "windows 32/20" in content["protocol"]
+    assert list(content["data"]["away"]["measures"]) == ["pixels", "trimap", "boundary_iou", "calibration"]
+    assert "choose from boundary, panoptic, calibration" in fails([*arguments, "boundary,borders"], capsys)
 
     out = tmp_path / "predictions"
     assert main(["predict", str(run), str(tmp_path / "images"), "--out", str(out), "--device", "cpu"]) == 0

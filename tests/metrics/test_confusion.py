@@ -6,9 +6,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_jaccard_index,
+)
 
 from queryseg.errors import InputError
-from queryseg.metrics import confusion_matrix, iou, margins, mean_iou, pixel_accuracy, precision, recall
+from queryseg.metrics import (
+    confusion_matrix,
+    frequency_weighted_iou,
+    iou,
+    margins,
+    mean_accuracy,
+    mean_iou,
+    pixel_accuracy,
+    precision,
+    recall,
+)
 
 K = 4
 
@@ -61,6 +76,47 @@ def test_scores_are_pooled(first, second):
     together = [torch.cat([a.flatten(), b.flatten()]) for a, b in zip(tensors(first), tensors(second), strict=True)]
     summed = confusion_matrix(*tensors(first), K) + confusion_matrix(*tensors(second), K)
     assert torch.equal(confusion_matrix(*together, K), summed)
+
+
+@given(pairs())
+def test_scores_equal_cityscapes_pixel_level_evaluation(pair):
+    """cityscapesScripts' getIouScoreForLabel and getScoreAverage, over a matrix of all 256 labels: an ignored row
+    counts neither as found nor as false; classes without any pixel are left out."""
+    prediction, label = pair
+    matrix = np.zeros((256, 256), np.int64)
+    np.add.at(matrix, (label.ravel(), prediction.ravel()), 1)
+    scores = []
+    for k in range(K):
+        others = [other for other in range(K) if other != k]
+        true, missed, false = matrix[k, k], matrix[k, :].sum() - matrix[k, k], matrix[others, k].sum()
+        scores.append(true / (true + missed + false) if true + missed + false else math.nan)
+    confusion = confusion_matrix(*tensors(pair), K)
+    np.testing.assert_allclose(iou(confusion), scores, rtol=1e-12)
+    average = np.nanmean(scores) if not np.isnan(scores).all() else math.nan
+    assert float(mean_iou(confusion)) == pytest.approx(average, nan_ok=True)
+
+
+@given(pairs())
+def test_counts_and_scores_equal_torchmetrics(pair):
+    """Its confusion matrix; its accuracies over labelled classes, macro and weighted."""
+    prediction, label = tensors(pair)
+    confusion = confusion_matrix(prediction, label, K)
+    expected = multiclass_confusion_matrix(prediction.long(), label.long(), K, ignore_index=255)
+    assert torch.equal(confusion, expected)
+    if (label != 255).any():
+        found = float(pixel_accuracy(confusion))
+        micro = multiclass_accuracy(prediction.long(), label.long(), K, average="micro", ignore_index=255)
+        assert found == pytest.approx(float(micro), abs=1e-6)
+        iou_of = multiclass_jaccard_index(prediction.long(), label.long(), K, average="weighted", ignore_index=255)
+        assert float(frequency_weighted_iou(confusion)) == pytest.approx(float(iou_of), abs=1e-6)
+
+
+def test_means_over_classes_by_hand():
+    """3 of 4 and 1 of 2 labelled pixels found: mean accuracy 0.625. IoUs 3/5 and 1/3, weighing 4 and 2."""
+    confusion = torch.tensor([[3, 1, 0], [1, 1, 0], [0, 0, 0]])
+    assert float(mean_accuracy(confusion)) == 0.625
+    assert float(frequency_weighted_iou(confusion)) == pytest.approx((4 * 3 / 5 + 2 / 3) / 6)
+    assert math.isnan(float(frequency_weighted_iou(torch.zeros(3, 3))))
 
 
 def test_a_class_that_is_predicted_but_never_labelled_counts_as_zero():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from queryseg.readouts import Mixture
+from queryseg.readouts import Mixture, PerPixel
 from queryseg.types import Prediction
 
 
@@ -45,3 +45,16 @@ def test_labels_are_the_best_scores():
     labels = readout.labels(p, (16, 24), (15, 24))
     assert labels.dtype == torch.uint8
     assert torch.equal(labels, readout.scores(p, (16, 24), (15, 24)).argmax(1).byte())
+
+
+def test_probabilities_sum_to_one_at_most_and_keep_the_order():
+    """Three classes of 0.2, 0.3, 0 leave 0.5 to nobody; 2, 1, 1 are claimed four times over."""
+    scores = torch.tensor([[0.2, 2.0], [0.3, 1.0], [0.0, 1.0]])[None, :, None]
+    found = Mixture().probabilities(scores)[0, :, 0]
+    assert torch.allclose(found, torch.tensor([[0.2, 0.5], [0.3, 0.25], [0.0, 0.25]]))
+
+
+def test_probabilities_of_logits_are_their_softmax():
+    """Logits ln 1, ln 2, ln 5 are 1/8, 2/8, 5/8."""
+    scores = torch.tensor([1.0, 2.0, 5.0]).log()[None, :, None, None].expand(1, 3, 2, 2)
+    assert torch.allclose(PerPixel().probabilities(scores)[0, :, 1, 1], torch.tensor([1.0, 2.0, 5.0]) / 8)

@@ -10,6 +10,7 @@ from queryseg.cli.output import console, progress_bar, write_json
 from queryseg.data.data_file import open_data
 from queryseg.data.protocol import Protocol
 from queryseg.evaluation.domain_table import RunFacts, evaluate_many
+from queryseg.evaluation.measures import MEASURES
 from queryseg.evaluation.report import write_html
 from queryseg.inference.engine import SegmentationEngine
 from queryseg.inference.predictor import find_device, recorded_protocol
@@ -26,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seen", nargs="*", metavar="NAME", help="data sets of the training domain (default: the first one)"
     )
     parser.add_argument("--num-examples", type=int, default=4, metavar="N", help="pictures per data set in the report")
+    parser.add_argument(
+        "--measures",
+        default="",
+        metavar="NAME,…",
+        help=f"what else to measure, separated by commas: {', '.join(MEASURES)}",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
 
@@ -46,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
             device=find_device(options.device) if isinstance(model, Segmenter) else None,
             num_workers=options.workers,
             num_examples=options.num_examples if options.html else 0,
+            measures=[name.strip() for name in options.measures.split(",") if name.strip()],
             progress=progress,
         )
     console.print(table)

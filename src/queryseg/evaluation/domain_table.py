@@ -22,10 +22,13 @@ from queryseg import __version__
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
-from queryseg.evaluation.evaluation import Evaluation, percent
+from queryseg.evaluation.evaluation import Evaluation, percent, score_text
 from queryseg.evaluation.evaluator import evaluate
+from queryseg.evaluation.measures import Measures, SegmentFinder, check_measurable
 from queryseg.evaluation.observation import Observer
 from queryseg.inference.engine import Engine, SegmentationEngine
+from queryseg.metrics.measurement import number
+from queryseg.metrics.retention import Retention, retention
 from queryseg.segmenter import Segmenter
 
 LAST_STEP = "last step, never chosen on a target"
@@ -112,11 +115,22 @@ class DomainTable:
             "protocol": str(self.protocol),
             "mean_iou_unseen": None if isnan(self.mean_unseen) else self.mean_unseen,
             "data": {
-                e.name: {"seen_domain": e.name in self.seen, "source": self.sources.get(e.name), **e.to_json()}
+                e.name: {
+                    "seen_domain": e.name in self.seen,
+                    "source": self.sources.get(e.name),
+                    "mean_iou_retention": self._retention_json(e.name),
+                    **e.to_json(),
+                }
                 for e in self.evaluations
             },
             "model": self.facts.to_json(),
         }
+
+    def _retention_json(self, name: str) -> dict[str, Any] | None:
+        found = self.retention(name)
+        if found is None:
+            return None
+        return {"value": number(found.value), "interval": [number(bound) for bound in found.interval]}
 
     def __rich__(self) -> Group:
         """Two tables for a terminal; classes are rows of the second, so that many of them fit 80 columns."""
@@ -141,7 +155,40 @@ class DomainTable:
             classes.add_column(escape(e.name), justify="right")
         for k, name in enumerate(self.class_names):
             classes.add_row(escape(name), *(percent(float(e.iou[k])) for e in self.evaluations))
-        return Group(domains, classes)
+        return Group(domains, classes, *([self._measures()] if self.evaluations[0].measures else []))
+
+    def _measures(self) -> Table:
+        """Every score besides mIoU with its interval; scores are rows, so that many of them fit."""
+        table = Table(title="Further measures, with 95 % intervals over images", caption=self._rules())
+        table.add_column("measure")
+        table.add_column("score")
+        for e in self.evaluations:
+            table.add_column(escape(e.name), justify="right")
+        for name, measured in self.evaluations[0].measurements.items():
+            for place, score in enumerate(measured.scores()):
+                found = [e.measurements[name] for e in self.evaluations]
+                cells = (score_text(m.scores()[score], m.interval(score), m.metric.limits(score)) for m in found)
+                table.add_row("" if place else name, score.replace("_", " "), *cells, end_section=False)
+            table.add_section()
+        return table
+
+    def _rules(self) -> str:
+        """Settings of the measures, which must stand beside their scores."""
+        settings = {name: measured.metric.settings for name, measured in self.evaluations[0].measures.items()}
+        rules = (
+            f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in stated.items())
+            for name, stated in settings.items()
+        )
+        return "; ".join(rules)
+
+    def retention(self, name: str, measure: str = "pixels", score: str = "mean_iou") -> Retention | None:
+        """A score on an unseen data set over the same score on the training domain; None unless that is exactly one
+        data set."""
+        sources = [e for e in self.evaluations if e.name in self.seen]
+        target = next((e for e in self.unseen if e.name == name), None)
+        if target is None or len(sources) != 1:
+            return None
+        return retention(target.measurements[measure], sources[0].measurements[measure], score)
 
     @property
     def caption(self) -> str:
@@ -160,6 +207,8 @@ def evaluate_many(
     device: torch.device | None = None,
     num_workers: int = 0,
     num_examples: int = 0,
+    measures: Measures = (),
+    find_segments: SegmentFinder | None = None,
     observers: Mapping[str, Observer] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DomainTable:
@@ -179,6 +228,7 @@ def evaluate_many(
     seen = frozenset([next(iter(datasets))] if seen is None else seen)
     if unknown := seen - datasets.keys():
         raise InputError(f"'{min(unknown)}' is said to be the training domain, but given are: {', '.join(datasets)}.")
+    check_measurable(measures, datasets)
     total, done = sum(map(len, datasets.values())), 0
     evaluations = []
     for name, dataset in datasets.items():
@@ -196,6 +246,8 @@ def evaluate_many(
                 device=device,
                 num_workers=num_workers,
                 num_examples=num_examples,
+                measures=measures,
+                find_segments=find_segments,
                 observer=(observers or {}).get(name),
                 progress=None if progress is None else shifted,
             )

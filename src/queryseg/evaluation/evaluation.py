@@ -5,7 +5,8 @@ Shape legend: N images, K classes, H×W pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan
 from typing import Any
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from queryseg.data.class_table import ClassTable
 from queryseg.data.protocol import Protocol
-from queryseg.metrics.bootstrap import mean_iou_interval
 from queryseg.metrics.confusion import iou, mean_iou, pixel_accuracy, precision, recall
+from queryseg.metrics.measurement import Measurement, number
+from queryseg.metrics.pixel_scores import PixelScores
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class Evaluation:
     classes    of the data set, equal in names to the model's
     protocol   how images were shown
     confusion  (K, K) int64, rows are labels, columns predictions
-    margins    (N, 3, K) int64 per image, for the interval (see `mean_iou_interval`)
+    margins    (N, 3, K) int64 per image: rightly predicted, labelled, predicted, for intervals
     seconds    for everything, reading files included
     examples   a few images, evenly spread over the data set
+    measures   name → what else was measured (`measures.MEASURES`), see `measurements`
     """
 
     name: str
@@ -53,6 +56,14 @@ class Evaluation:
     margins: Tensor
     seconds: float
     examples: tuple[Example, ...] = ()
+    measures: Mapping[str, Measurement] = field(default_factory=dict)
+
+    @cached_property
+    def measurements(self) -> Mapping[str, Measurement]:
+        """Everything that was measured, by name; "pixels" always is. Reports go through this: each has `scores()`,
+        `interval(score)` and `per_class()`."""
+        pixels = Measurement(PixelScores(len(self.classes)), self.margins, self.confusion)
+        return {pixels.name: pixels, **self.measures}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -71,10 +82,10 @@ class Evaluation:
     def mean_iou(self) -> float:
         return float(mean_iou(self.confusion))
 
-    @cached_property
+    @property
     def mean_iou_interval(self) -> tuple[float, float]:
         """95 % bootstrap interval over images."""
-        return mean_iou_interval(self.margins)
+        return self.measurements["pixels"].interval("mean_iou")
 
     @property
     def pixel_accuracy(self) -> float:
@@ -105,6 +116,7 @@ class Evaluation:
                 name: {"iou": number(i), "recall": number(r), "precision": number(p), "pixels": pixels}
                 for name, i, r, p, pixels in per_class
             },
+            "measures": {name: found.to_json(self.class_names) for name, found in self.measurements.items()},
             "confusion": self.confusion.tolist(),
             "seconds": round(self.seconds, 3),
         }
@@ -115,6 +127,10 @@ def percent(score: float) -> str:
     return "–" if isnan(score) else f"{100 * score:.1f}"
 
 
-def number(value: float) -> float | None:
-    """nan, which is no JSON, becomes None."""
-    return None if isnan(value) else value
+def score_text(score: float, interval: tuple[float, float], limits: tuple[float, float] = (0.0, 1.0)) -> str:
+    """0.6123 → "61.2 [60.1, 62.3]" in % where scores lie in 0…1; others as they are, "1.234 [1.201, 1.266]"."""
+
+    def text(value: float) -> str:
+        return percent(value) if limits == (0.0, 1.0) else "–" if isnan(value) else f"{value:.3f}"
+
+    return f"{text(score)} [{text(interval[0])}, {text(interval[1])}]"

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,10 +20,10 @@ from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
 from queryseg.evaluation.evaluation import Evaluation, Example
+from queryseg.evaluation.measures import MapReader, Measures, SegmentFinder, build_metrics
 from queryseg.evaluation.observation import Observer, observed
 from queryseg.inference.engine import Engine, SegmentationEngine
-from queryseg.inference.windows import protocol_labels
-from queryseg.metrics.confusion import confusion_matrix, margins
+from queryseg.metrics.pixel_scores import PixelScores
 from queryseg.segmenter import Segmenter
 from queryseg.types import Sample
 
@@ -39,6 +40,8 @@ def evaluate(
     device: torch.device | None = None,
     num_workers: int = 0,
     num_examples: int = 0,
+    measures: Measures = (),
+    find_segments: SegmentFinder | None = None,
     observer: Observer | None = None,
     num_observed: int | None = None,
     progress: Progress | None = None,
@@ -50,6 +53,8 @@ def evaluate(
     device        moves the model there first; None, and exported files: it stays where it is
     num_workers   processes that read and decode; the result does not depend on it
     num_examples  images to keep for a report
+    measures      what to measure besides the labels of all pixels: "boundary", "panoptic", "calibration", or metrics
+    find_segments of the model, for panoptic quality; None: connected pixels of one thing are one object
     observer      is shown what the model said of an image beside its label; costs no second forward pass
     num_observed  images that the observer is shown, evenly spread; None: all
 
@@ -66,27 +71,39 @@ def evaluate(
         raise InputError(f"Data set '{name}' is empty; a score needs at least one labelled image.")
     shown = spread(num_images, num_examples)
     watched = frozenset(spread(num_images, num_images if num_observed is None else num_observed))
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-    per_image: list[Tensor] = []
+    metrics = build_metrics(measures, dataset.classes, find_segments)
+    pixels, needs = PixelScores(num_classes), frozenset[str]().union(*(metric.needs for metric in metrics))
+    reader = MapReader(engine, protocol, dataset.classes, needs, find_segments)
     examples: list[Example] = []
     start = time.perf_counter()
     with _untouched(engine), torch.no_grad():  # not inference_mode: what a part caches then would break later training
         if device is not None and isinstance(engine, nn.Module):
             engine.to(device)
         for index, sample in enumerate(_samples(dataset, num_workers)):
-            size = (sample.label_map.shape[0], sample.label_map.shape[1])
             watch = None if index not in watched else observer
             with nullcontext() if watch is None else observed(_model_of(engine), sample, protocol, watch):
-                prediction = protocol_labels(engine, sample.image, protocol, size)
-            counts = confusion_matrix(prediction, sample.label_map.to(prediction.device), num_classes)
-            confusion += counts
-            per_image.append(torch.stack(margins(counts)))
+                prediction = reader.read(sample)
+            if "panoptic" in needs:
+                prediction = replace(prediction, panoptic=reader.segments(sample, prediction.label_map))
+            for metric in (pixels, *metrics):
+                metric.update(prediction, sample)
             if index in shown:
-                examples.append(_example(sample, prediction))
+                examples.append(_example(sample, prediction.label_map))
             if progress is not None:
                 progress(index + 1, num_images)
     seconds = time.perf_counter() - start
-    return Evaluation(name, dataset.classes, protocol, confusion, torch.stack(per_image), seconds, tuple(examples))
+    found = pixels.compute()
+    assert found.total is not None, "pixel scores keep the confusion matrix"
+    return Evaluation(
+        name,
+        dataset.classes,
+        protocol,
+        found.total,
+        found.statistics.long(),
+        seconds,
+        tuple(examples),
+        {metric.name: metric.compute() for metric in metrics},
+    )
 
 
 def _model_of(engine: SegmentationEngine) -> Segmenter:

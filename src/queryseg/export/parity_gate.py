@@ -20,7 +20,6 @@ from torch import Tensor
 
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.errors import InputError, QuerysegError, reason_of
-from queryseg.evaluation.evaluation import number
 from queryseg.evaluation.evaluator import Progress, spread
 from queryseg.export.calibration import streets_of_all_domains
 from queryseg.export.export_record import ExportPrecision
@@ -28,6 +27,7 @@ from queryseg.export.exported_engine import ExportedEngine
 from queryseg.inference.engine import Engine, Size
 from queryseg.inference.windows import resized
 from queryseg.metrics.confusion import confusion_matrix, mean_iou
+from queryseg.metrics.measurement import number
 
 MIN_AGREEMENT: Mapping[ExportPrecision, float] = {"fp32": 0.9999, "bf16": 0.995, "fp16": 0.995}
 """Smallest share of pixels that must keep their label, on every data set."""

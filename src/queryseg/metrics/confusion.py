@@ -23,22 +23,32 @@ def confusion_matrix(prediction: Tensor, label_map: Tensor, num_classes: int) ->
 
     Raises: InputError if a label is neither, or if the shapes differ
     """
-    if prediction.shape != label_map.shape:
-        raise InputError(
-            f"The prediction is {tuple(prediction.shape)} but the label map {tuple(label_map.shape)}; scores compare "
-            "them pixel by pixel, so give both at one size."
-        )
+    check_shapes(prediction, label_map)
     # One bin per (label, prediction) of all 256 labels: cheaper than taking ignored pixels out first, and labels
     # without a class come to light.
     bins = label_map.to(torch.int32).mul_(num_classes).add_(prediction).flatten()
     counts = torch.bincount(bins, minlength=(IGNORE + 1) * num_classes)
     table = counts.view(-1, num_classes)
-    if stray := table[num_classes:IGNORE].sum(1).nonzero().flatten().tolist():
+    check_labels(table.sum(1), num_classes)
+    return table[:num_classes].cpu()
+
+
+def check_shapes(prediction: Tensor, label_map: Tensor) -> None:
+    """Raises: InputError if they differ"""
+    if prediction.shape != label_map.shape:
+        raise InputError(
+            f"The prediction is {tuple(prediction.shape)} but the label map {tuple(label_map.shape)}; scores compare "
+            "them pixel by pixel, so give both at one size."
+        )
+
+
+def check_labels(counts: Tensor, num_classes: int) -> None:
+    """counts (256,) pixels per label. Raises: InputError if a label is neither a class nor 255"""
+    if stray := counts[num_classes:IGNORE].nonzero().flatten().tolist():
         raise InputError(
             f"A label map holds {num_classes + stray[0]}, but there are {num_classes} classes: labels are 0 to "
             f"{num_classes - 1}, or 255 for ignored pixels."
         )
-    return table[:num_classes].cpu()
 
 
 def iou(confusion: Tensor) -> Tensor:
@@ -68,6 +78,19 @@ def recall(confusion: Tensor) -> Tensor:
     return true.double() / labelled
 
 
+def mean_accuracy(confusion: Tensor) -> Tensor:
+    """(…) float64 in 0…1: mean of `recall` over the classes that are labelled."""
+    return recall(confusion).nanmean(-1)
+
+
+def frequency_weighted_iou(confusion: Tensor) -> Tensor:
+    """(…) float64 in 0…1: mean of IoU over classes, each weighing as much as it has labelled pixels; nan without any.
+
+    Source: Long et al. 2015, Fully Convolutional Networks for Semantic Segmentation, §5.
+    """
+    return weighted_iou(*margins(confusion))
+
+
 def precision(confusion: Tensor) -> Tensor:
     """(…, K) float64 in 0…1: share of a class's predictions that are right; nan for a class never predicted."""
     true, _, predicted = margins(confusion)
@@ -82,3 +105,9 @@ def margins(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def margins_iou(true: Tensor, labelled: Tensor, predicted: Tensor) -> Tensor:
     """(…, K) float64; see `iou`. 0 / 0 is the nan of an absent class."""
     return true.double() / (labelled + predicted - true)
+
+
+def weighted_iou(true: Tensor, labelled: Tensor, predicted: Tensor) -> Tensor:
+    """(…) float64; see `frequency_weighted_iou`."""
+    ious = margins_iou(true, labelled, predicted)
+    return (ious.nan_to_num() * labelled).sum(-1) / labelled.sum(-1)

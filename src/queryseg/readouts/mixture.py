@@ -57,6 +57,11 @@ class Mixture(Readout):
         self.object_threshold, self.overlap_threshold = object_threshold, overlap_threshold
         self.instance_threshold, self.top_k = instance_threshold, top_k
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Scores over their sum where queries claim a pixel more than once, and as they are where the sum is below 1:
+        the rest is the share that no query claims. Source: ours; the literature only ranks these scores."""
+        return scores / scores.sum(1, keepdim=True).clamp(min=1)
+
     def scores(self, prediction: Prediction, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
         masks, weights = prediction.mask_logits, prediction.class_scores
         if self.order == "masks_first":

@@ -17,6 +17,10 @@ class PerPixel(Readout):
 
     requires = frozenset({"class_rows"})
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """The softmax that training's cross-entropy takes."""
+        return scores.softmax(1)
+
     def scores(self, prediction: Prediction, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
         scores = F.interpolate(prediction.mask_logits, size=canvas, mode="bilinear", align_corners=False)
         return scores[..., : size[0], : size[1]]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from queryseg.data.class_table import ClassTable
 from queryseg.evaluation.diagnostics.query_observer import ObservedQueries
-from queryseg.evaluation.evaluation import number
+from queryseg.metrics.measurement import number
 from queryseg.metrics.query_activity import NO_CLASS, normalised_entropy
 from queryseg.metrics.query_groups import (
     group_sizes,
