@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
+from queryseg.cli.main import main
 from queryseg.data.batch import collate
 from queryseg.data.class_table import CITYSCAPES
 from queryseg.errors import RecipeError
@@ -88,9 +92,24 @@ def test_the_criterion_tells_two_objects_of_a_class_apart() -> None:
 
 def test_a_run_on_objects_trains(tmp_path: Path) -> None:
     resolved = settings(**{"data.validate": {"seen": STREETS}})
-    result = train(build(resolved), resolved, tmp_path / "run", accelerator="cpu", console=Console(quiet=True))
+    console = Console(quiet=True, record=True)
+    result = train(build(resolved), resolved, tmp_path / "run", accelerator="cpu", console=console)
     assert result.steps == 2
     assert 0 <= result.mean_iou["seen"] <= 1
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert 0 <= float(last["pq/seen"]) <= 1
+    table = tmp_path / "table.json"
+    data = tmp_path / "seen.yaml"
+    data.write_text(yaml.safe_dump(STREETS))
+    arguments = ["evaluate", str(tmp_path / "run"), "--data", f"seen={data}", "--device", "cpu", "--workers", "0"]
+    assert main([*arguments, "--measures", "panoptic", "--json", str(table)]) == 0
+    found = json.loads(table.read_text())["data"]["seen"]["measures"]["panoptic"]
+    assert found["scores"]["pq"]["value"] == pytest.approx(float(last["pq/seen"]))
+    assert found["settings"]["segments"] == "the model's own"
+    assert main([*arguments, "--measures", "panoptic", "--task", "semantic", "--json", str(table)]) == 0
+    found = json.loads(table.read_text())["data"]["seen"]["measures"]["panoptic"]
+    assert found["settings"]["segments"] == "connected components of the labels"
 
 
 def test_what_tells_no_objects_apart_is_refused(tmp_path: Path) -> None:
@@ -105,6 +124,9 @@ def test_what_tells_no_objects_apart_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(RecipeError, match=r"ClassVectors has one row per class.*data\.task panoptic"):
         train(build(rows), rows, tmp_path / "rows", accelerator="cpu", console=Console(quiet=True))
+    windows = settings(**{"data.protocol": {"window": 48, "stride": 24}})
+    with pytest.raises(RecipeError, match="windows 48/24"):
+        train(build(windows), windows, tmp_path / "windows", accelerator="cpu", console=Console(quiet=True))
     names = {**settings(), "classes": list(CITYSCAPES.names)}
     with pytest.raises(RecipeError, match="no class of 'custom' is a thing"):
         train(build(names), names, tmp_path / "names", accelerator="cpu", console=Console(quiet=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, progress_bar, write_json
@@ -13,10 +14,12 @@ from queryseg.evaluation.domain_table import RunFacts, evaluate_many
 from queryseg.evaluation.measures import MEASURES
 from queryseg.evaluation.report import write_html
 from queryseg.inference.engine import SegmentationEngine
-from queryseg.inference.predictor import find_device, recorded_protocol
+from queryseg.inference.panoptic import segment_finder
+from queryseg.inference.predictor import find_device, recorded_protocol, recorded_task
 from queryseg.inference.run_folder import read_model
 from queryseg.loading import is_exported
 from queryseg.segmenter import Segmenter
+from queryseg.types import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,…",
         help=f"what else to measure, separated by commas: {', '.join(MEASURES)}",
     )
+    parser.add_argument(
+        "--task",
+        choices=get_args(Task),
+        help="whose segments the measure 'panoptic' compares: those that queries stand for (panoptic, instance), or "
+        "pixels of one label that touch (semantic); default: what the run was trained for",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
 
@@ -41,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the table; write JSON and HTML on request."""
     sources = named_sources(options.data)
     datasets = {name: open_data(path) for name, path in sources.items()}
-    model, recorded, facts = _source(options)
+    model, recorded, facts, task = _source(options)
     with progress_bar("evaluating") as progress:
         table = evaluate_many(
             model,
@@ -54,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
             num_workers=options.workers,
             num_examples=options.num_examples if options.html else 0,
             measures=[name.strip() for name in options.measures.split(",") if name.strip()],
+            find_segments=segment_finder(options.task or task),
             progress=progress,
         )
     console.print(table)
@@ -65,12 +75,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _source(options: argparse.Namespace) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts]:
-    """What is evaluated, the protocol that it was validated with, and where it comes from."""
+def _source(options: argparse.Namespace) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts, Task]:
+    """What is evaluated, the protocol that it was validated with, where it comes from, and what it was trained for."""
     if not is_exported(options.run):
         loaded = read_model(options.run, options.allow_code)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
-        return loaded.model, recorded_protocol(loaded.recipe), facts
+        return loaded.model, recorded_protocol(loaded.recipe), facts, recorded_task(loaded.recipe)
     from queryseg.export.exported_engine import check_windows, open_exported
 
     engine = open_exported(options.run, options.device)
@@ -79,4 +89,9 @@ def _source(options: argparse.Namespace) -> tuple[Segmenter | SegmentationEngine
     if protocol.window is not None:
         check_windows(protocol, record)
     said = f"{record.format} file in {record.precision}, made of weights {record.weights[:12]}"
-    return engine, record.protocol, RunFacts(str(options.run), None, checkpoint=said, versions=record.versions)
+    return (
+        engine,
+        record.protocol,
+        RunFacts(str(options.run), None, checkpoint=said, versions=record.versions),
+        "semantic",
+    )

@@ -5,6 +5,8 @@ Shape legend: H×W pixels of the image as given.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -67,7 +69,13 @@ def panoptic_maps(
     protocol: Protocol,
     classes: ClassTable,
     size: Size | None = None,
+    task: SegmentTask = "panoptic",
 ) -> tuple[Tensor, Tensor]:
     """label_map (H, W) uint8, 255 = nothing, and instance_map (H, W) int32: on things the number of the object, 0
     elsewhere, as panoptic quality compares them. See `protocol_segments`."""
-    return protocol_segments(engine, image, protocol, classes, "panoptic", size).maps(classes.things)
+    return protocol_segments(engine, image, protocol, classes, task, size).maps(classes.things)
+
+
+def segment_finder(task: Task) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """`panoptic_maps` for evaluation; None for models that tell no objects apart."""
+    return None if task == "semantic" else partial(panoptic_maps, task=task)

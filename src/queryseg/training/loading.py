@@ -20,7 +20,6 @@ from queryseg.data.transforms import TrainingTransform
 from queryseg.errors import InputError, RecipeError
 from queryseg.recipe import DataSettings, DataSource, Recipe
 from queryseg.training.interruption import ignore_interrupts
-from queryseg.types import Task
 
 CLASS_PIXELS = "class_pixels.json"
 
@@ -37,12 +36,18 @@ def open_checked(source: DataSource, settings: DataSettings, classes: ClassTable
     if not len(dataset):
         raise RecipeError(f"{key} holds no images; see `queryseg data check`.")
     if settings.task != "semantic":
-        _check_instances(dataset, classes, settings.task, key)
+        _check_instances(dataset, classes, settings, key)
     return dataset
 
 
-def _check_instances(dataset: SegmentationDataset, classes: ClassTable, task: Task, key: str) -> None:
+def _check_instances(dataset: SegmentationDataset, classes: ClassTable, settings: DataSettings, key: str) -> None:
     """Raises: RecipeError, InputError"""
+    task = settings.task
+    if settings.protocol.window is not None:
+        raise RecipeError(
+            f"data.task is {task}, but data.protocol shows images in windows ({settings.protocol}), whose segments are "
+            "not joined; leave data.protocol.window out."
+        )
     if not classes.things:
         raise RecipeError(
             f"data.task is {task}, but no class of '{classes.name}' is a thing; give classes with `things`."
