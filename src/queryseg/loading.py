@@ -49,10 +49,8 @@ def load(
         shown_as = protocol or recorded_protocol(run.recipe)
         what = recorded_task(run.recipe) if task is None else task
         return Predictor(run.model, run.classes, shown_as, device, precision, compile, strip_tokens, what)
-    if task not in (None, "semantic"):
-        raise InputError(f"Exported files give labels or scores, not {task} segments; load the run itself.")
     if precision != "fp32" or compile or strip_tokens is not None:
         raise InputError(f"{path} was exported as it computes; leave out precision, compile and strip_tokens.")
     from queryseg.export.exported_engine import load_exported
 
-    return load_exported(path, device, protocol)
+    return load_exported(path, device, protocol, task or "semantic")

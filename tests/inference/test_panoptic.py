@@ -120,7 +120,7 @@ def test_what_cannot_find_segments_is_refused(model, classes, picture, image):
         Predictor(model, classes, device="cpu", task="panoptc")
     with pytest.raises(InputError, match="Pruning"):
         whole.prune([picture])
-    with pytest.raises(InputError, match="Exported files"):
+    with pytest.raises(InputError, match="object gives labels or scores"):
         protocol_segments(object(), image, Protocol(), classes)
     model.readout = PerPixel()
     with pytest.raises(InputError, match="PerPixel"):

@@ -25,6 +25,7 @@ from queryseg.export.exported_engine import FORMATS, ExportedEngine, check_windo
 from queryseg.export.exported_graph import prepare, trace
 from queryseg.export.parity_gate import ParityError, ParityReport, gate_streets, other_size, parity_gate
 from queryseg.inference.engine import Engine
+from queryseg.readouts import Mixture
 from queryseg.segmenter import Segmenter
 
 
@@ -37,6 +38,8 @@ class ExportOptions:
     dynamic_batch  any number of images at once
     dynamic_size   any image size, where the model allows it; the gate then also tries another size
     scores         also give scores (B, K, H, W); needed for protocols with windows
+    segments       also give what segments are read of: class logits and scores of queries, and mask logits on their own
+                   grid; not in int8
     """
 
     size: tuple[int, int]
@@ -44,6 +47,7 @@ class ExportOptions:
     dynamic_batch: bool = False
     dynamic_size: bool = False
     scores: bool = False
+    segments: bool = False
 
 
 def export_model(
@@ -130,6 +134,8 @@ def _record(
         )
     if min(options.size) < 1:
         raise InputError(f"The size {options.size[0]}×{options.size[1]} has no pixels; give height and width.")
+    if options.segments:
+        _check_segments(model, classes, precision)
     return ExportRecord(
         exporter.name,
         precision,
@@ -144,7 +150,22 @@ def _record(
         weights_digest(model),
         {"queryseg": __version__, "torch": str(torch.__version__), **exporter.versions()},
         multiple=model.canvas(1, 1) if options.dynamic_size else (1, 1),
+        segments=model.readout.options if options.segments and isinstance(model.readout, Mixture) else {},
+        canvas=None if options.dynamic_size else model.canvas(*options.size),
     )
+
+
+def _check_segments(model: Segmenter, classes: ClassTable, precision: ExportPrecision) -> None:
+    """Raises: InputError"""
+    if type(model.readout) is not Mixture:
+        raise InputError(
+            f"The readout {type(model.readout).__name__} is not kept in exported files, so no segments can be read of "
+            "them; leave --segments out."
+        )
+    if not classes.things:
+        raise InputError(f"No class of '{classes.name}' is a thing, so there are no objects; leave --segments out.")
+    if precision == "int8":
+        raise InputError("int8 files are judged by their mIoU alone; export segments in another precision.")
 
 
 def _check_data(record: ExportRecord, datasets: Mapping[str, SegmentationDataset], given: bool) -> None:

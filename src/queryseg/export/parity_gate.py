@@ -44,7 +44,8 @@ class ParityError(QuerysegError):
 class Parity:
     """One data set. Agreement is a share of pixels; scores and mIoU are nan where there are none.
 
-    num_classes  that the model itself predicts in these images
+    num_classes        that the model itself predicts in these images
+    segment_agreement  share of pixels with the same class and object in panoptic readings; nan for files without
     """
 
     name: str
@@ -55,6 +56,7 @@ class Parity:
     mean_score_error: float
     mean_iou_model: float
     mean_iou_export: float
+    segment_agreement: float = float("nan")
 
     @property
     def mean_iou_change(self) -> float:
@@ -63,10 +65,13 @@ class Parity:
     def passes(self, precision: ExportPrecision) -> bool:
         if precision == "int8":
             return self.mean_iou_change >= -MAX_MIOU_DROP
-        return self.agreement >= MIN_AGREEMENT[precision]
+        agreements = [self.agreement] if isnan(self.segment_agreement) else [self.agreement, self.segment_agreement]
+        return min(agreements) >= MIN_AGREEMENT[precision]
 
     def __str__(self) -> str:
         text = f"{self.name}: {100 * self.agreement:.3f} % of labels agree"
+        if not isnan(self.segment_agreement):
+            text += f", {100 * self.segment_agreement:.3f} % of pixels are of the same segment"
         if not isnan(self.mean_iou_change):
             text += f", mIoU {100 * self.mean_iou_model:.2f} → {100 * self.mean_iou_export:.2f}"
         return text
@@ -160,7 +165,7 @@ def _compare(
     num_classes = len(exported.record.classes)
     confusions = torch.zeros(2, num_classes, num_classes, dtype=torch.int64)
     seen = torch.zeros(num_classes, dtype=torch.int64)
-    num_pixels = num_equal = num_scores = 0
+    num_pixels = num_equal = num_scores = num_same = 0
     total_error, max_error = 0.0, 0.0
     for image, label_map in _images(dataset, num_images):
         if size is not None:
@@ -171,7 +176,9 @@ def _compare(
         num_pixels += labels[0].numel()
         num_equal += int((labels[0] == labels[1]).sum())
         seen += torch.bincount(labels[0].flatten().long(), minlength=num_classes)
-        if len(found) > 1:
+        if exported.record.segments:
+            num_same += _same_segments(engine, exported, image)
+        if exported.record.scores:
             error = (expected[1] - found[1]).cpu()[..., : covered[0], : covered[1]].abs()
             max_error = max(max_error, float(error.max()))
             total_error, num_scores = total_error + float(error.double().sum()), num_scores + error.numel()
@@ -180,9 +187,24 @@ def _compare(
                 whole = F.interpolate(one[None, None], (label_map.shape[0], label_map.shape[1]), mode="nearest-exact")
                 confusions[index] += confusion_matrix(whole[0, 0], label_map, num_classes)
     scored = mean_iou(confusions).tolist() if labelled else [float("nan")] * 2
-    errors = (max_error, total_error / num_scores) if num_scores else (float("nan"),) * 2
+    nan = float("nan")
+    errors = (max_error, total_error / num_scores) if num_scores else (nan, nan)
     images = min(num_images, len(dataset))
-    return Parity(name, images, int((seen > 0).sum()), num_equal / num_pixels, *errors, *scored)
+    same = num_same / num_pixels if exported.record.segments else nan
+    num_classes = int((seen > 0).sum())
+    return Parity(name, images, num_classes, num_equal / num_pixels, *errors, scored[0], scored[1], same)
+
+
+@torch.no_grad()
+def _same_segments(engine: Engine, exported: ExportedEngine, image: Tensor) -> int:
+    """Pixels of one image, as the file sees it, that are of the same segment for both."""
+    fitted, covered = exported.fit(image[None])
+    things = exported.record.classes.things
+    maps = []
+    for one in (engine, exported):
+        (found,) = one.readout.panoptic(*one.read(fitted.to(one.device)), things)
+        maps.append([each[: covered[0], : covered[1]].cpu() for each in found.maps(things)])
+    return int(((maps[0][0] == maps[1][0]) & (maps[0][1] == maps[1][1])).sum())
 
 
 def _images(dataset: SegmentationDataset, num_images: int) -> Iterator[tuple[Tensor, Tensor]]:

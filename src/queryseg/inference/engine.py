@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from queryseg.contracts import Readout
 from queryseg.errors import InputError, reason_of
 from queryseg.inference.precision import InferencePrecision, half_precision
 from queryseg.segmenter import Segmenter
@@ -20,6 +21,7 @@ from queryseg.types import Prediction
 
 Size = tuple[int, int]
 Reading = tuple[Prediction, Size, Size]
+"""What queries said, the canvas that their masks cover in pixels of the size asked for, and that size."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,20 @@ class SegmentationEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class SegmentEngine(SegmentationEngine, Protocol):
+    """An engine that also shows what its queries said, from which segments are read."""
+
+    @property
+    def readout(self) -> Readout:
+        """Reads segments of what `read` gives."""
+        ...
+
+    def read(self, images: Tensor, size: Size | None = None) -> Reading:
+        """images (B, 3, H, W) uint8 RGB → see `Reading`."""
+        ...
+
+
 class Engine(nn.Module):
     """Normalise, pad, backbone, queries, heads, readout and argmax in one graph."""
 
@@ -76,6 +92,10 @@ class Engine(nn.Module):
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.model.dims.class_names
+
+    @property
+    def readout(self) -> Readout:
+        return self.model.readout
 
     def forward(self, images: Tensor, size: Size | None = None) -> Tensor:
         """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own. Masks go from their
@@ -134,8 +154,8 @@ class CompiledEngine:
         return self.engine.class_names
 
     @property
-    def model(self) -> Segmenter:
-        return self.engine.model
+    def readout(self) -> Readout:
+        return self.engine.readout
 
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         return _compiled(self._labels, images, size)

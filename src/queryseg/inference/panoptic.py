@@ -14,7 +14,7 @@ from torch import Tensor
 from queryseg.data.class_table import ClassTable
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
-from queryseg.inference.engine import CompiledEngine, Engine, SegmentationEngine, Size
+from queryseg.inference.engine import SegmentationEngine, SegmentEngine, Size
 from queryseg.inference.host_copies import upload
 from queryseg.inference.windows import show
 from queryseg.types import SegmentReading, Task
@@ -44,8 +44,8 @@ def protocol_segments(
 
     Raises: InputError for windows, exported files, readouts and class tables that know no objects
     """
-    if not isinstance(engine, Engine | CompiledEngine):
-        raise InputError(f"Exported files give labels or scores, not {task} segments; predict with the run itself.")
+    if not isinstance(engine, SegmentEngine):
+        raise InputError(f"{type(engine).__name__} gives labels or scores, not {task} segments; use the run itself.")
     if protocol.window is not None:
         raise InputError(
             f"Segments of sliding windows are not joined: the protocol is {protocol}, but the task '{task}' needs "
@@ -58,8 +58,7 @@ def protocol_segments(
         )
     shown = upload(show(image, protocol), engine.device)
     reading = engine.read(shown[None], (image.shape[1], image.shape[2]) if size is None else size)
-    readout = engine.model.readout
-    read = readout.panoptic if task == "panoptic" else readout.instances
+    read = engine.readout.panoptic if task == "panoptic" else engine.readout.instances
     return read(*reading, classes.things)[0]
 
 

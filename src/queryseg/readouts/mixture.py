@@ -5,7 +5,7 @@ Shape legend: B images, Q queries, K classes, h×w the masks' grid, H×W pixels.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,12 @@ class Mixture(Readout):
         if self.order == "classes_first":
             scores = F.interpolate(scores, size=canvas, mode="bilinear", align_corners=False)
         return scores[..., : size[0], : size[1]]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What makes another one that reads alike."""
+        names = ("order", "object_threshold", "overlap_threshold", "instance_threshold", "top_k")
+        return {name: getattr(self, name) for name in names}
 
     def candidates(self, prediction: Prediction) -> Candidates:
         """Every query's best class. Methods that score segments otherwise override this."""
