@@ -259,6 +259,10 @@ def test_data_generate_check_show(tmp_path, capsys):
     assert json.loads((tmp_path / "check.json").read_text())["num_usable"] == 2
     assert main(["data", "show", data_file, "--out", str(tmp_path / "sheet.png")]) == 0
     assert Image.open(tmp_path / "sheet.png").width > 600
+    capsys.readouterr()
+    assert main([*generate, "--split", "train", "--workers", "0", "--panoptic"]) == 0
+    assert "train_fog_panoptic.yaml" in capsys.readouterr().out.replace("\n", "")
+    assert main(["data", "check", str(out / "train_fog_panoptic.yaml"), "--workers", "0"]) == 0
 
 
 def test_help_names_every_verb(capsys):
@@ -324,4 +328,11 @@ def test_converted_classes_may_be_named_by_a_table(hugging_face_eomt, tmp_path, 
     assert main(named) == 0
     assert "2 of them are things; predicts semantic unless" in capsys.readouterr().out
     assert read_model(tmp_path / "named").classes.things == {3, 4}
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    predict = ["predict", str(tmp_path / "named"), str(tmp_path / "a.png"), "--device", "cpu"]
+    assert main([*predict, "--task", "panoptic", "--out", str(tmp_path / "segments")]) == 0
+    assert CocoPanoptic.read(tmp_path / "segments" / "panoptic.json").class_table("x").things == {3, 4}
+    plain = ["predict", str(tmp_path / "plain"), *predict[2:], "--task", "panoptic", "--out", str(tmp_path / "no")]
+    assert main(["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "plain")]) == 0
+    assert "No class of 'custom' is a thing" in fails(plain, capsys)
     assert "no class 'class 33'" in fails([*named[:3], str(tmp_path / "x"), "--things", "class 33"], capsys)
