@@ -89,6 +89,11 @@ def test_train_evaluate_predict(settings, data, tmp_path, capsys):
     assert "windows 32/20" in content["protocol"]
     assert list(content["data"]["away"]["measures"]) == ["pixels", "trimap", "boundary_iou", "calibration"]
     assert "choose from boundary, panoptic, calibration" in fails([*arguments, "boundary,borders"], capsys)
+    assert main([*arguments, "boundary", "--boundary-widths", "2"]) == 0
+    trimap = json.loads(table.read_text())["data"]["home"]["measures"]["trimap"]
+    assert list(trimap["scores"]) == ["mean_iou_2px"]
+    assert "different whole numbers" in fails([*arguments, "boundary", "--boundary-widths", "0"], capsys)
+    assert "add --measures boundary" in fails([*arguments, "calibration", "--boundary-widths", "2"], capsys)
 
     out = tmp_path / "predictions"
     assert main(["predict", str(run), str(tmp_path / "images"), "--out", str(out), "--device", "cpu"]) == 0

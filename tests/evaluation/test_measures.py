@@ -142,7 +142,7 @@ def test_tables_and_json_tell_scores_with_intervals_and_rules(model, pictures):
     console.print(table)
     shown = console.export_text()
     brier = dusk.measures["calibration"].scores()["brier_score"]
-    for words in ("mean iou 3px", "mean iou 2%", "pq things", "connected components", f"{brier:.3f} ["):
+    for words in ("boundary IoU", "mean IoU 3px", "mean IoU 2%", "PQ things", "connected components", f"{brier:.3f} ["):
         assert words in shown, words
 
 

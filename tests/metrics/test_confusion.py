@@ -147,6 +147,21 @@ def test_labels_without_class_are_refused():
         confusion_matrix(torch.zeros_like(label), label, K)
 
 
+def test_predictions_without_class_are_refused():
+    label = torch.zeros(1, 2, dtype=torch.uint8)
+    with pytest.raises(InputError, match="A prediction holds 255, but there are 4 classes"):
+        confusion_matrix(torch.tensor([[0, 255]], dtype=torch.uint8), label, K)
+
+
 def test_different_sizes_are_refused():
     with pytest.raises(InputError, match=r"\(2, 3\) but the label map \(3, 2\)"):
         confusion_matrix(torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(3, 2, dtype=torch.uint8), K)
+
+
+def test_images_of_many_pixels_are_counted_in_parts(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    label, prediction = (torch.randint(0, K, (13, 17), generator=draw).byte() for _ in range(2))
+    whole = confusion_matrix(prediction, label, K)
+    monkeypatch.setattr("queryseg.metrics.confusion._AT_ONCE", 50)
+    assert torch.equal(confusion_matrix(prediction, label, K), whole)
+    assert whole.sum() == 13 * 17

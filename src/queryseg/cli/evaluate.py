@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, progress_bar, write_json
 from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
+from queryseg.errors import UsageError
 from queryseg.evaluation.domain_table import RunFacts, evaluate_many
 from queryseg.evaluation.measures import MEASURES
 from queryseg.evaluation.report import write_html
@@ -18,6 +21,7 @@ from queryseg.inference.panoptic import segment_finder
 from queryseg.inference.predictor import find_device, recorded_protocol, recorded_task
 from queryseg.inference.run_folder import read_model
 from queryseg.loading import is_exported
+from queryseg.metrics import BoundaryIoU, Metric, Trimap
 from queryseg.segmenter import Segmenter
 from queryseg.types import Task
 
@@ -42,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose segments the measure 'panoptic' compares: those that queries stand for (panoptic, instance), or "
         "pixels of one label that touch (semantic); default: what the run was trained for",
     )
+    parser.add_argument(
+        "--boundary-widths", nargs="+", type=int, metavar="PIXELS", help="of the measure boundary (default 1 3)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
 
@@ -50,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the table; write JSON and HTML on request."""
     sources = named_sources(options.data)
     datasets = {name: open_data(path) for name, path in sources.items()}
+    measures = _measures(options, datasets.values())
     model, recorded, facts, task = _source(options)
     with progress_bar("evaluating") as progress:
         table = evaluate_many(
@@ -62,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             device=find_device(options.device) if isinstance(model, Segmenter) else None,
             num_workers=options.workers,
             num_examples=options.num_examples if options.html else 0,
-            measures=[name.strip() for name in options.measures.split(",") if name.strip()],
+            measures=measures,
             find_segments=segment_finder(options.task or task),
             progress=progress,
         )
@@ -73,6 +81,20 @@ def run(options: argparse.Namespace) -> int:
         write_html(table, options.html, f"{options.run.name} across domains", metrics if metrics.exists() else None)
         console.print(f"Report: {options.html}", soft_wrap=True)
     return 0
+
+
+def _measures(options: argparse.Namespace, datasets: Iterable[SegmentationDataset]) -> list[str | Metric]:
+    """Names; boundaries of other widths than usual as metrics. Raises: UsageError"""
+    names = [name.strip() for name in options.measures.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise UsageError(f"There is no measure '{unknown[0]}'; choose from {', '.join(MEASURES)}.")
+    if options.boundary_widths is None:
+        return list(names)
+    if "boundary" not in names:
+        raise UsageError("--boundary-widths are those of the measure boundary; add --measures boundary.")
+    num_classes = len(next(iter(datasets)).classes)
+    widths: list[Metric] = [kind(num_classes, options.boundary_widths) for kind in (Trimap, BoundaryIoU)]
+    return [*widths, *(name for name in names if name != "boundary")]
 
 
 def _source(options: argparse.Namespace) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts, Task]:

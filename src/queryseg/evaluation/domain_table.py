@@ -158,8 +158,8 @@ class DomainTable:
         return Group(domains, classes, *([self._measures()] if self.evaluations[0].measures else []))
 
     def _measures(self) -> Table:
-        """Every score besides mIoU with its interval; scores are rows, so that many of them fit."""
-        table = Table(title="Further measures, with 95 % intervals over images", caption=self._rules())
+        """Every score with its interval; scores are rows, so that many of them fit."""
+        table = Table(title="All measures, with 95 % intervals over images", caption=self._rules())
         table.add_column("measure")
         table.add_column("score")
         for e in self.evaluations:
@@ -168,7 +168,7 @@ class DomainTable:
             for place, score in enumerate(measured.scores()):
                 found = [e.measurements[name] for e in self.evaluations]
                 cells = (score_text(m.scores()[score], m.interval(score), m.metric.limits(score)) for m in found)
-                table.add_row("" if place else name, score.replace("_", " "), *cells, end_section=False)
+                table.add_row("" if place else _spelt(name), _spelt(score), *cells)
             table.add_section()
         return table
 
@@ -179,7 +179,7 @@ class DomainTable:
             f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in stated.items())
             for name, stated in settings.items()
         )
-        return "; ".join(rules)
+        return "; ".join(["in %, likelihood in nats, Brier score in 0 … 2", *rules])
 
     def retention(self, name: str, measure: str = "pixels", score: str = "mean_iou") -> Retention | None:
         """A score on an unseen data set over the same score on the training domain; None unless that is exactly one
@@ -194,6 +194,12 @@ class DomainTable:
     def caption(self) -> str:
         """What must stand beside every score."""
         return f"protocol: {self.protocol}; checkpoint: {self.facts.checkpoint}"
+
+
+def _spelt(name: str) -> str:
+    """A key of the results as people write it: "boundary_iou" → "boundary IoU"."""
+    known = {"iou": "IoU", "pq": "PQ", "sq": "SQ", "rq": "RQ", "brier": "Brier"}
+    return " ".join(known.get(word, word) for word in name.split("_"))
 
 
 def evaluate_many(

@@ -85,8 +85,9 @@ def evaluate(
                 prediction = reader.read(sample)
             if "panoptic" in needs:
                 prediction = replace(prediction, panoptic=reader.segments(sample, prediction.label_map))
+            beside = replace(sample, label_map=sample.label_map.to(prediction.label_map.device))  # once for all
             for metric in (pixels, *metrics):
-                metric.update(prediction, sample)
+                metric.update(prediction, beside)
             if index in shown:
                 examples.append(_example(sample, prediction.label_map))
             if progress is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from queryseg.errors import InputError
 from queryseg.metrics.boundary_band import Void, contour_band
-from queryseg.metrics.confusion import check_labels, check_shapes, margins_iou
+from queryseg.metrics.confusion import check_labels, check_shapes, margins_iou, pair_counts
 from queryseg.metrics.metric import Metric, PredictedMaps
 from queryseg.metrics.trimap import checked_widths
 from queryseg.types import IGNORE, Sample
@@ -38,8 +38,7 @@ def contour_margins(
     labelled, predicted = (
         labels.masked_fill(~contour_band(labels, width, void), IGNORE) for labels in (label_map, prediction)
     )
-    bins = labelled.to(torch.int32).mul_(IGNORE + 1).add_(predicted).flatten()
-    table = torch.bincount(bins, minlength=(IGNORE + 1) ** 2).view(IGNORE + 1, IGNORE + 1).cpu()
+    table = pair_counts(labelled, predicted, IGNORE + 1).cpu()
     check_labels(table.sum(1), num_classes)
     return torch.stack([table.diagonal(), table.sum(1), table.sum(0)])[:, :num_classes]
 

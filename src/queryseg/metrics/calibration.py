@@ -68,11 +68,13 @@ class Calibration(Metric):
             raise InputError("Calibration needs the probabilities of classes; labels alone are not enough.")
         probabilities, labels = labelled_probabilities(prediction.probabilities, sample.label_map, self.num_classes)
         confidence, predicted = probabilities.max(0)
-        of_label = probabilities.gather(0, labels[None])[0]
-        likelihood = -of_label.clamp(min=SMALLEST_PROBABILITY).double().log().sum()
-        rest = (1 - probabilities.sum(0)).clamp(min=0)
-        brier = (probabilities.square().sum(0) - 2 * of_label + 1 + rest.square()).double().sum()
-        sums = [_binned(confidence[None], (predicted == labels)[None], self.num_bins), torch.stack([likelihood, brier])]
+        of_label, rest = probabilities.gather(0, labels[None])[0], (1 - probabilities.sum(0)).clamp(min=0)
+        brier = probabilities.square().sum(0) - 2 * of_label + 1 + rest.square()
+        likelihood = -of_label.clamp(min=SMALLEST_PROBABILITY).log()
+        sums = [
+            _binned(confidence[None], (predicted == labels)[None], self.num_bins),
+            torch.stack([per_pixel.cpu().double().sum() for per_pixel in (likelihood, brier)]),
+        ]
         if self.classwise:
             classes = torch.arange(self.num_classes, device=labels.device)[:, None]
             sums.append(_binned(probabilities, labels == classes, self.num_bins))
@@ -158,7 +160,8 @@ def labelled_probabilities(probabilities: Tensor, label_map: Tensor, num_classes
 
 def _binned(confidence: Tensor, right: Tensor, num_bins: int) -> Tensor:
     """(C, n) confidences and whether they were right → (C, 3, b) float64, see `Calibration.bins`."""
-    rows = torch.arange(len(confidence), device=confidence.device)[:, None] * num_bins
+    confidence, right = confidence.cpu(), right.cpu()  # float64 is not known to every device
+    rows = torch.arange(len(confidence))[:, None] * num_bins
     bins = ((confidence * num_bins).ceil().long() - 1).clamp(0, num_bins - 1).add(rows).flatten()
     weights = (None, confidence.double().flatten(), right.double().flatten())
     sums = [torch.bincount(bins, w, minlength=len(confidence) * num_bins).double() for w in weights]

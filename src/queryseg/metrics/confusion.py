@@ -15,22 +15,39 @@ from torch import Tensor
 from queryseg.errors import InputError
 from queryseg.types import IGNORE
 
+_AT_ONCE = 2**22
+"""Pixels: bins are four times as large as labels, which counts for images of many."""
+
 
 def confusion_matrix(prediction: Tensor, label_map: Tensor, num_classes: int) -> Tensor:
     """(K, K) int64 counts of one or more images.
 
-    prediction, label_map: uint8 of one shape, on one device; a label is below num_classes or 255.
+    prediction, label_map: uint8 of one shape, on one device; a label is below num_classes or 255, a prediction below
+    num_classes.
 
-    Raises: InputError if a label is neither, or if the shapes differ
+    Raises: InputError if a label or a prediction is no class, or if the shapes differ
     """
     check_shapes(prediction, label_map)
+    if prediction.numel() and (highest := int(prediction.max())) >= num_classes:
+        raise InputError(
+            f"A prediction holds {highest}, but there are {num_classes} classes: every pixel needs one of them, 0 to "
+            f"{num_classes - 1}."
+        )
     # One bin per (label, prediction) of all 256 labels: cheaper than taking ignored pixels out first, and labels
     # without a class come to light.
-    bins = label_map.to(torch.int32).mul_(num_classes).add_(prediction).flatten()
-    counts = torch.bincount(bins, minlength=(IGNORE + 1) * num_classes)
-    table = counts.view(-1, num_classes)
+    table = pair_counts(label_map, prediction, num_classes)
     check_labels(table.sum(1), num_classes)
     return table[:num_classes].cpu()
+
+
+def pair_counts(first: Tensor, second: Tensor, num_second: int) -> Tensor:
+    """(256, num_second) int64: in how many pixels two uint8 maps of one shape have each pair of values. second: below
+    num_second"""
+    counts = torch.zeros((IGNORE + 1) * num_second, dtype=torch.int64, device=first.device)
+    for rows, columns in zip(*(torch.split(m.flatten(), _AT_ONCE) for m in (first, second)), strict=True):
+        bins = rows.to(torch.int32).mul_(num_second).add_(columns)
+        counts += torch.bincount(bins, minlength=len(counts))
+    return counts.view(-1, num_second)
 
 
 def check_shapes(prediction: Tensor, label_map: Tensor) -> None:

@@ -11,7 +11,6 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -64,7 +63,7 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._rows: list[Tensor] = []
+        self._rows = _Rows()
         self._total: Tensor | None = None
 
     # what a metric defines
@@ -98,13 +97,14 @@ class Metric(ABC):
 
     def update(self, prediction: PredictedMaps, sample: Sample) -> None:
         """Add one image. Raises: InputError if a label is no class, or sizes differ"""
-        self._rows.append(self.measure(prediction, sample).cpu())
+        self._rows.extend(self.measure(prediction, sample).cpu()[None])
 
     def merge(self, other: Metric) -> None:
         """Add the images of another metric of the same kind and settings, behind one's own."""
         assert type(other) is type(self), f"{type(other).__name__} is no {type(self).__name__}"
         assert other.settings == self.settings, f"{other.settings} differ from {self.settings}"
-        self._rows += other._rows
+        if other._rows.length:
+            self._rows.extend(other._rows.filled())
         self.add_total(other._total)
 
     def add_total(self, total: Tensor | None) -> None:
@@ -114,18 +114,44 @@ class Metric(ABC):
 
     def compute(self) -> Measurement:
         """The scores of all images so far. Raises: InputError if there is none"""
-        if not self._rows:
+        if not self._rows.length:
             raise InputError(f"The metric '{self.name}' has seen no image; a score needs at least one.")
-        return Measurement(self.blank(), torch.stack(self._rows), self._total)
+        return Measurement(self.blank(), self._rows.filled().clone(), self._total)
 
     def blank(self: M) -> M:
         """One of the same settings that has seen nothing."""
         blank = copy(self)
-        blank._rows, blank._total = [], None
+        blank._rows, blank._total = _Rows(), None
         return blank
 
 
 M = TypeVar("M", bound=Metric)
+
+
+class _Rows:
+    """A table that grows at its end, by doubling. Not a list of tensors: thousands of small blocks that stay, between
+    large ones that come and go with every image, leave the allocator ever less room for these.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._table: Tensor | None = None
+
+    def extend(self, rows: Tensor) -> None:
+        """rows (n, *S)"""
+        needed = self.length + len(rows)
+        if self._table is None or needed > len(self._table):
+            larger = rows.new_zeros(max(64, 2 * needed), *rows.shape[1:])
+            if self._table is not None:
+                larger[: self.length] = self.filled()
+            self._table = larger
+        self._table[self.length : needed] = rows
+        self.length = needed
+
+    def filled(self) -> Tensor:
+        """(N, *S)"""
+        assert self._table is not None, "there are rows"
+        return self._table[: self.length]
 
 
 def gathered(metric: M) -> M:

@@ -1,7 +1,7 @@
 """How well predicted segments match those of the ground truth.
 
-Shape legend: H×W pixels, R runs of equal pixels, G and P segments of ground truth and prediction (void among them),
-K classes.
+Shape legend: H×W pixels, R runs of equal pixels, E pairs of a true and a found segment that share pixels (void among
+them), K classes.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class PanopticQuality(Metric):
 
     def scores(self, pooled: Tensor) -> dict[str, Tensor]:
         qualities = self.per_class(pooled)
-        is_thing = _membership(self.things, pooled.device)[: self.num_classes]
+        is_thing = _membership(self.things)[: self.num_classes]
         groups = {"": torch.ones_like(is_thing), "_things": is_thing, "_stuff": ~is_thing}
         return {
             f"{name}{group}": values[..., members].nanmean(-1)
@@ -101,54 +101,55 @@ def panoptic_counts(prediction: PanopticMap, truth: PanopticMap, num_classes: in
     """
     for other in (prediction.instance_map, truth.label_map, truth.instance_map):
         check_shapes(prediction.label_map, other)
-    device = prediction.label_map.device
-    is_thing = _membership(things, device)
+    device, is_thing = prediction.label_map.device, _membership(things)
     maps = (truth.label_map, truth.instance_map, prediction.label_map, prediction.instance_map)
     (*true_runs, found_label, found_number), lengths = _runs(*(m.to(device).flatten() for m in maps))
     true_names, true_index = _segments(true_runs[0], true_runs[1], is_thing)
     found_names, found_index = _segments(found_label, found_number, is_thing)
-    shape = (len(true_names), len(found_names))
-    pairs = torch.bincount(true_index * shape[1] + found_index, lengths.double(), minlength=shape[0] * shape[1])
-    overlap = pairs.view(shape).cpu()  # (G, P) pixels; what follows is small
+    # Only pairs that meet are listed: label maps in tatters have more segments than a table of all pairs can hold.
+    pair_names, pair = torch.unique(true_index * len(found_names) + found_index, return_inverse=True)
+    overlap = _sums(pair, lengths, len(pair_names))  # (E,) pixels
+    true, found = pair_names // len(found_names), pair_names % len(found_names)
 
-    true_class, crowd = _classes(true_names.cpu(), is_thing.cpu(), num_classes)
-    found_class, unassigned = _classes(found_names.cpu(), is_thing.cpu(), num_classes)
+    true_class, crowd = _classes(true_names, is_thing, num_classes)
+    found_class, unassigned = _classes(found_names, is_thing, num_classes)
     void = true_class == IGNORE
     countable, segment = ~void & ~crowd, (found_class != IGNORE) & ~unassigned
 
-    true_area, found_area = overlap.sum(1), overlap.sum(0)
-    on_void = overlap[void].sum(0)
-    same_class = true_class[:, None] == found_class
-    union = true_area[:, None] + found_area - overlap - on_void
-    match = same_class & countable[:, None] & segment & (2 * overlap > union)
-    on_crowd = (overlap * (same_class & crowd[:, None])).sum(0)
-    wrong = segment & ~match.any(0) & (2 * (on_void + on_crowd) <= found_area)
-    missed = countable & ~match.any(1)
+    true_area, found_area = _sums(true, overlap, len(true_names)), _sums(found, overlap, len(found_names))
+    same_class = true_class[true] == found_class[found]
+    on_void = _sums(found, overlap * void[true], len(found_names))
+    on_crowd = _sums(found, overlap * (same_class & crowd[true]), len(found_names))
+    union = true_area[true] + found_area[found] - overlap - on_void[found]
+    match = same_class & countable[true] & segment[found] & (2 * overlap > union)
+    is_matched, is_found = torch.zeros_like(void), torch.zeros_like(segment)
+    is_matched[true[match]] = True
+    is_found[found[match]] = True
+    wrong = segment & ~is_found & (2 * (on_void + on_crowd) <= found_area)
+    missed = countable & ~is_matched
 
-    def per_class(classes: Tensor, weights: Tensor) -> Tensor:
-        return torch.bincount(classes, weights.double(), minlength=IGNORE + 1)[:num_classes]
+    ious = (overlap / union)[match]
+    classes = (true_class[true[match]], true_class[true[match]], found_class[wrong], true_class[missed])
+    weights = (ious, *(torch.ones(len(group)) for group in classes[1:]))
+    counts = [_sums(group, weight, IGNORE + 1) for group, weight in zip(classes, weights, strict=True)]
+    return torch.stack(counts)[:, :num_classes]
 
-    ious = torch.where(match, overlap / union, 0.0).sum(1)
-    return torch.stack(
-        [
-            per_class(true_class, ious),
-            per_class(true_class, match.any(1)),
-            per_class(found_class, wrong),
-            per_class(true_class, missed),
-        ]
-    )
+
+def _sums(index: Tensor, weights: Tensor, length: int) -> Tensor:
+    """(length,) float64: weights added up where index says; counts of pixels stay exact."""
+    return torch.bincount(index, weights.double(), minlength=length)
 
 
 def _runs(*maps: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Flat maps → their values (R,) where one of them changes, and for how many pixels (R,) they stay. A map has a
-    hundred times as many pixels as runs, and whatever follows need only look at these."""
+    """Flat maps → their values (R,) where one of them changes, and for how many pixels (R,) they stay, on the CPU. A
+    map has a hundred times as many pixels as runs, and whatever follows need only look at these."""
     changes = torch.zeros(maps[0].shape, dtype=torch.bool, device=maps[0].device)
     changes[:1] = True
     for values in maps:
         changes[1:] |= values[1:] != values[:-1]
     starts = changes.nonzero().flatten()
     ends = torch.cat([starts[1:], starts.new_tensor([len(changes)])])
-    return [values[starts].long() for values in maps], ends - starts
+    return [values[starts].long().cpu() for values in maps], (ends - starts).cpu()
 
 
 def _segments(classes: Tensor, numbers: Tensor, is_thing: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,8 +170,8 @@ def _classes(names: Tensor, is_thing: Tensor, num_classes: int) -> tuple[Tensor,
     return classes, is_thing[classes] & (numbers == 0)
 
 
-def _membership(things: Collection[int], device: torch.device) -> Tensor:
+def _membership(things: Collection[int]) -> Tensor:
     """(256,) bool: label → is it a thing?"""
-    is_thing = torch.zeros(IGNORE + 1, dtype=torch.bool, device=device)
+    is_thing = torch.zeros(IGNORE + 1, dtype=torch.bool)
     is_thing[sorted(things)] = True
     return is_thing
