@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from queryseg.errors import RecipeError
-from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Round, Target, Trunk
+from queryseg.errors import InputError, RecipeError
+from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Round, SegmentReading, Target, Trunk
 
 
 class Part(nn.Module, ABC):
@@ -272,7 +272,9 @@ class Decoder(Part):
 
 
 class Readout(Part):
-    """Prediction → scores per class and pixel. Has no weights; a recipe names it because methods differ in it."""
+    """Prediction → scores per class and pixel, and segments where queries stand for them.
+
+    Has no weights; a recipe names it because methods differ in it."""
 
     @abstractmethod
     def scores(self, prediction: Prediction, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -290,6 +292,25 @@ class Readout(Part):
     def labels(self, prediction: Prediction, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """(B, H, W) uint8 class indices."""
         return self.scores(prediction, canvas, size).permute(0, 2, 3, 1).argmax(-1).byte()
+
+    def panoptic(
+        self, prediction: Prediction, canvas: tuple[int, int], size: tuple[int, int], things: frozenset[int]
+    ) -> list[SegmentReading]:
+        """B readings: classes of stuff and objects of things (class indices) that share no pixel. Raises: InputError
+        if the readout tells no segments apart."""
+        raise InputError(self._no_segments())
+
+    def instances(
+        self, prediction: Prediction, canvas: tuple[int, int], size: tuple[int, int], things: frozenset[int]
+    ) -> list[SegmentReading]:
+        """B readings: objects, which may overlap. Raises: see `panoptic`."""
+        raise InputError(self._no_segments())
+
+    def _no_segments(self) -> str:
+        return (
+            f"The readout {type(self).__name__} gives every pixel a class and tells no objects apart; predict with the "
+            "task 'semantic', or train queries that are read by queryseg.readouts.Mixture."
+        )
 
 
 class Model(Protocol):

@@ -10,8 +10,9 @@ import torch
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
 from queryseg.inference.precision import InferencePrecision
-from queryseg.inference.predictor import Predictor, recorded_protocol
+from queryseg.inference.predictor import Predictor, recorded_protocol, recorded_task
 from queryseg.inference.run_folder import read_model
+from queryseg.types import Task
 
 EXPORTED = (".onnx", ".xml", ".engine", ".pt2")
 
@@ -29,11 +30,14 @@ def load(
     precision: InferencePrecision = "fp32",
     compile: bool = False,
     strip_tokens: int | None = None,
+    task: Task | None = None,
 ) -> Predictor:
     """The model of a run folder or of an exported file (.onnx, .xml, .engine, .pt2), ready to predict.
 
     allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
     protocol   None: the one that the run was validated with
+
+    task       "semantic", "panoptic" or "instance"; None: what the run was trained for (exported files: semantic)
 
     precision, compile, strip_tokens: of runs, see `Predictor`; exported files bring their own
 
@@ -43,9 +47,10 @@ def load(
     if not is_exported(path):
         run = read_model(source, allow)
         shown_as = protocol or recorded_protocol(run.recipe)
-        return Predictor(run.model, run.classes, shown_as, device, precision, compile, strip_tokens)
+        what = recorded_task(run.recipe) if task is None else task
+        return Predictor(run.model, run.classes, shown_as, device, precision, compile, strip_tokens, what)
     if precision != "fp32" or compile or strip_tokens is not None:
         raise InputError(f"{path} was exported as it computes; leave out precision, compile and strip_tokens.")
     from queryseg.export.exported_engine import load_exported
 
-    return load_exported(path, device, protocol)
+    return load_exported(path, device, protocol, task or "semantic")

@@ -14,7 +14,7 @@ from queryseg.data.class_table import ClassTable, class_table
 from queryseg.data.protocol import Protocol
 from queryseg.errors import RecipeError
 from queryseg.segmenter import Parts
-from queryseg.types import Dims
+from queryseg.types import Dims, Task
 
 DataSource = str | dict[str, Any]
 """The path of a data file, or its content."""
@@ -38,6 +38,9 @@ class DataSettings:
     rare_class_temperature rare-class sampling as in DAFormer; None: every image equally often
     protocol               how validation images are shown
     num_workers            loader processes; results do not depend on it
+    task                   what a query stands for: "semantic", a class; "panoptic", a class of stuff or an object of a
+                           thing; "instance", an object. The last two need labels with instances and a class table
+                           with things.
 
     Source: protocols.md §6.
     """
@@ -56,6 +59,7 @@ class DataSettings:
     rare_class_temperature: float | None = None
     protocol: Protocol = field(default_factory=Protocol)
     num_workers: int = 2
+    task: Task = "semantic"
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,13 @@ class TrainingSettings:
 class Recipe:
     """Everything that decides a run, besides the machine.
 
-    classes     name of a class table ("cityscapes", "camvid") or a list of class names, in label order
+    classes     name of a class table ("cityscapes", "camvid"), a list of class names in label order, or a mapping with
+                `names`, `colors` and `things` (see `class_table`)
     model       the parts
     objectives  name → training objective
     """
 
-    classes: str | list[str]
+    classes: str | list[str] | dict[str, Any]
     model: Parts
     objectives: Mapping[str, Callable[[Dims], Objective]]
     data: DataSettings

@@ -37,7 +37,7 @@ Resolved = dict[str, Any]
 class ModelRecipe:
     """The part of a recipe that inference needs."""
 
-    classes: str | list[str]
+    classes: str | list[str] | dict[str, Any]
     model: Parts
 
 
@@ -112,7 +112,7 @@ def without_weights(resolved: Mapping[str, Any]) -> Resolved:
     return {**resolved, "model": {**resolved.get("model", {}), "backbone": backbone}}
 
 
-def class_names(classes: str | list[str]) -> tuple[str, ...]:
+def class_names(classes: str | list[str] | dict[str, Any]) -> tuple[str, ...]:
     """Names in label order of a recipe's `classes`."""
     return class_table(classes).names
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 IGNORE = 255
 """The label of pixels that no loss and no metric counts; never a class."""
+
+Task = Literal["semantic", "panoptic", "instance"]
+"""What segments are: classes; classes of stuff and objects of things; objects alone."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Sample:
 
 @dataclass
 class Target:
-    """What one training image should become: one segment per class present (semantic) or per instance (panoptic).
+    """What one training image should become: one segment per class present (semantic), or one per class of stuff and
+    per object of things (panoptic; instance: things alone).
 
     labels (M,) int64, masks (M, H, W) bool, label_map (H, W) int64 with 255 = ignored. Not frozen, because Lightning
     moves batches to a device by writing into dataclasses.
@@ -53,6 +58,13 @@ class Target:
             labels = torch.unique(label_map)
             labels = labels[labels != IGNORE]
         return cls(labels, label_map == labels[:, None, None], label_map)
+
+    @classmethod
+    def panoptic(cls, label_map: Tensor, index_map: Tensor, labels: Tensor) -> Target:
+        """One segment per label. label_map (H, W), any integer type, crowds 255; index_map (H, W): which of the labels
+        (M,) a pixel's segment has, −1 = none. Found by `data.segments`, because asking a GPU would cost a wait."""
+        every = torch.arange(len(labels), dtype=index_map.dtype, device=index_map.device)
+        return cls(labels, index_map == every[:, None, None], label_map.long())
 
 
 @dataclass(frozen=True)
@@ -228,6 +240,45 @@ class Prediction:
         """The same reading of some queries only."""
         names = ("class_logits", "class_scores", "mask_logits", "mask_embeddings", "content", "boxes")
         return replace(self, **{n: v[:, part] for n in names if (v := getattr(self, n)) is not None})
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What queries offer as segments, before their masks compete.
+
+    labels      (B, Q) int64, the best class
+    confidence  (B, Q) compared with the readout's threshold; 0 where "no object" is likelier than any class
+    scores      (B, Q) weigh the masks
+    """
+
+    labels: Tensor
+    confidence: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class SegmentReading:
+    """Segments of one image.
+
+    segment_map  (H, W) int32, 1 … M, 0 = nothing
+    labels       (M,) int64
+    scores       (M,) 0…1
+    masks        (M, H, W) bool where segments may overlap (instances); None: segment i is where the map is i
+    """
+
+    segment_map: Tensor
+    labels: Tensor
+    scores: Tensor
+    masks: Tensor | None = None
+
+    def maps(self, things: frozenset[int]) -> tuple[Tensor, Tensor]:
+        """label_map (H, W) uint8, 255 = nothing, and instance_map (H, W) int32, as a `Sample` has them; segments that
+        overlap are cut as on the segment map."""
+        is_thing = torch.isin(self.labels, self.labels.new_tensor(sorted(things)))
+        numbers = torch.arange(1, len(self.labels) + 1, device=self.labels.device) * is_thing
+        index = self.segment_map.long()
+        label_map = torch.cat([self.labels.new_tensor([IGNORE]), self.labels])[index].byte()
+        return label_map, torch.cat([numbers.new_zeros(1), numbers])[index].int()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from queryseg.cli.main import VERBS, main
+from queryseg.data.coco_panoptic import CocoPanoptic, read_segment_ids
+from queryseg.inference.run_folder import read_model
 from queryseg.objectives import SetCriterion
 
 DATA = """
@@ -131,6 +133,47 @@ def test_train_evaluate_predict(settings, data, tmp_path, capsys):
     assert np.array_equal(result.labels, labels)
 
 
+def test_predict_segments(settings, tmp_path, capsys):
+    """Of a folder: PNGs of ids, one JSON in COCO's format, pictures; the same from Python; the rest is refused."""
+    run, out, images = tmp_path / "run", tmp_path / "segments", tmp_path / "images"
+    classes = {"names": ["road", "building", "sky", "car"], "things": ["car", "sky"]}
+    readout = (
+        '{"class_path": "queryseg.readouts.Mixture", "init_args": {"object_threshold": 0.0, "overlap_threshold": 0}}'
+    )
+    options = ["--classes", json.dumps(classes), "--model.readout", readout]
+    assert main([*settings, *options, "--out", str(run)]) == 0
+    arguments = ["predict", str(run), str(images), "--device", "cpu", "--out", str(out)]
+    account = tmp_path / "predict.json"
+    assert main([*arguments, "--task", "panoptic", "--json", str(account)]) == 0
+    index = CocoPanoptic.read(out / "panoptic.json")
+    assert [(image.image_id, image.file_name) for image in index.images] == [(n, f"{n}.png") for n in "abc"]
+    assert index.class_table("x").things == {2, 3}
+    assert sum(len(image.segments) for image in index.images) > 0
+    found = json.loads(account.read_text())["images"]
+    for image, told in zip(index.images, found, strict=True):
+        ids = read_segment_ids(out / image.label_name)
+        assert ids.shape == image.size == (40, 48)
+        assert {s.id: s.area for s in image.segments} == {i: int((ids == i).sum()) for i in ids.unique().tolist() if i}
+        assert [s["id"] for s in told["segments"]] == [s.id for s in image.segments]
+        assert all(s.score is not None for s in image.segments)
+    assert Image.open(out / "a_overlay.png").size == (48, 40)
+    assert not (out / "a_labels.png").exists()
+
+    import queryseg
+
+    result = queryseg.load(run, device="cpu").predict(images / "b.png", task="panoptic")
+    assert np.array_equal(result.segment_map, read_segment_ids(out / "b_panoptic.png").numpy())
+    assert main([*arguments, "--task", "instance"]) == 0
+    assert (out / "instance.json").exists()
+    assert main(arguments) == 0  # what it was trained for: semantic
+    assert (out / "b_labels.png").exists()
+    assert "is for images" in fails([*arguments[:2], "film.mp4", *arguments[3:], "--task", "panoptic"], capsys)
+    assert "data.task is panoptic, but" in fails([*settings, "--data.task", "panoptic", "--out", "x"], capsys)
+    told = fails([*settings, *options, "--data.task", "panoptic", "--out", "x"], capsys)
+    assert "disagree on whether 'sky' is a thing" in told
+    assert "'objects' is given" in fails([*settings, "--data.task", "objects", "--out", "x"], capsys)
+
+
 def test_diagnose(settings, data, tmp_path, capsys):
     run, other, out = tmp_path / "run", tmp_path / "other", tmp_path / "queries"
     validate = ["--data.validate", json.dumps({"home": str(data)})]
@@ -246,6 +289,10 @@ def test_data_generate_check_show(tmp_path, capsys):
     assert json.loads((tmp_path / "check.json").read_text())["num_usable"] == 2
     assert main(["data", "show", data_file, "--out", str(tmp_path / "sheet.png")]) == 0
     assert Image.open(tmp_path / "sheet.png").width > 600
+    capsys.readouterr()
+    assert main([*generate, "--split", "train", "--workers", "0", "--panoptic"]) == 0
+    assert "train_fog_panoptic.yaml" in capsys.readouterr().out.replace("\n", "")
+    assert main(["data", "check", str(out / "train_fog_panoptic.yaml"), "--workers", "0"]) == 0
 
 
 def test_data_corrupt_and_show(data, tmp_path, capsys):
@@ -371,3 +418,15 @@ def test_converted_classes_may_be_named_by_a_table(hugging_face_eomt, tmp_path, 
     assert main(arguments) == 0
     assert "19 classes: road, sidewalk" in capsys.readouterr().out
     assert "classes: cityscapes" in (tmp_path / "run" / "recipe.yaml").read_text()
+    named = ["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "named"), "--things", "class 3", "class 4"]
+    assert main(named) == 0
+    assert "2 of them are things; predicts semantic unless" in capsys.readouterr().out
+    assert read_model(tmp_path / "named").classes.things == {3, 4}
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    predict = ["predict", str(tmp_path / "named"), str(tmp_path / "a.png"), "--device", "cpu"]
+    assert main([*predict, "--task", "panoptic", "--out", str(tmp_path / "segments")]) == 0
+    assert CocoPanoptic.read(tmp_path / "segments" / "panoptic.json").class_table("x").things == {3, 4}
+    plain = ["predict", str(tmp_path / "plain"), *predict[2:], "--task", "panoptic", "--out", str(tmp_path / "no")]
+    assert main(["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "plain")]) == 0
+    assert "No class of 'custom' is a thing" in fails(plain, capsys)
+    assert "no class 'class 33'" in fails([*named[:3], str(tmp_path / "x"), "--things", "class 33"], capsys)

@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
+from queryseg.data.class_table import CITYSCAPES
 from queryseg.data.contact_sheet import contact_sheet
 from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.drawing import colorize
 from queryseg.errors import InputError
+from queryseg.types import Sample
 
 
 def test_shows_image_label_and_overlay() -> None:
@@ -26,3 +30,28 @@ def test_refused() -> None:
         contact_sheet(dataset, [3])
     with pytest.raises(InputError, match="at least one"):
         contact_sheet(dataset, [])
+
+
+def test_objects_are_drawn_where_they_are_told_apart() -> None:
+    """Two touching objects of one class: a white border between them in the overlay, none without instance maps."""
+
+    class Two(SegmentationDataset):
+        name, classes = "two", CITYSCAPES
+
+        def __init__(self, instances: bool) -> None:
+            self.instances = instances
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            numbers = torch.tensor([1, 2], dtype=torch.int32).repeat_interleave(20).repeat(20, 1)
+            label_map = torch.full((20, 40), 13, dtype=torch.uint8)
+            image = torch.full((3, 20, 40), 90, dtype=torch.uint8)
+            return Sample(image, label_map, "a", numbers if self.instances else None)
+
+    def white(instances: bool) -> int:
+        overlay = np.asarray(contact_sheet(Two(instances), [0], width=40))[:, 6 + 80 : 6 + 120]
+        return int((overlay[22 : 22 + 20] == 255).all(-1).sum())
+
+    assert (white(True), white(False)) == (20, 0)

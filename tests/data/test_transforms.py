@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -144,3 +146,28 @@ def test_grey_has_no_hue_to_change() -> None:
 def test_refused_options(options: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"'{next(iter(options))}'"):
         TrainingTransform(**options)  # type: ignore[arg-type]
+
+
+def test_instance_maps_follow_label_maps() -> None:
+    """Resized, cropped, mirrored and padded as the label map: a number that is a function of the label stays one; what
+    is added has none. Without `instances` the map is dropped."""
+    sample = street()
+    marked = replace(sample, instance_map=sample.label_map.int() * 1000 + torch.arange(100, dtype=torch.int32) // 50)
+    for flip in (0.0, 1.0):
+        transform = TrainingTransform((70, 90), (30, 60, 90), flip=flip, distort=False, instances=True)
+        for seed in range(8):
+            found = transform(marked, generator(seed))
+            inside = found.label_map != 255
+            assert found.instance_map is not None
+            assert found.instance_map.dtype == torch.int32
+            assert torch.equal(found.instance_map[inside] // 1000, found.label_map[inside].int())
+            assert (found.instance_map[~inside] == 0).all()
+            halves = found.instance_map[inside] % 1000  # left half of the stored image: 0, right half: 1
+            rows = [found.instance_map[r][inside[r]] % 1000 for r in range(70) if inside[r].any()]
+            assert {tuple(row.unique_consecutive().tolist()) for row in rows} <= {
+                (0,),
+                (1,),
+                (1, 0) if flip else (0, 1),
+            }
+            assert len(halves)
+    assert TrainingTransform((70, 90), (60,))(marked, generator(0)).instance_map is None

@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from queryseg.data.check import check_data
 from queryseg.data.data_file import open_data
+from queryseg.data.dataset import FileBacked
 from queryseg.data.image_file import read_label
 from queryseg.data.streets import Streets, render
 from queryseg.data.writer import instance_ids, write_cityscapes
@@ -58,3 +60,26 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_cityscapes(Streets(num_images=1, size=(32, 64)), tmp_path / "file", "val")
+
+
+def test_panoptic_files_are_read_back(tmp_path: Path) -> None:
+    """Segments in COCO's format beside the same labels: names, classes and objects are those of the scene."""
+    streets = Streets("clear", num_images=2, seed=5, size=(64, 128))
+    path = write_cityscapes(streets, tmp_path, "val", panoptic=True)
+    assert path == tmp_path / "val_clear_panoptic.yaml"
+    dataset, semantic = open_data(path), open_data(tmp_path / "val_clear.yaml")
+    assert dataset.classes == semantic.classes
+    assert isinstance(dataset, FileBacked)
+    assert dataset.problems() == []
+    for i in range(2):
+        found, scene = dataset[i], streets[i]
+        assert found.instance_map is not None
+        assert scene.instance_map is not None
+        assert torch.equal(found.image, scene.image)
+        assert torch.equal(found.label_map, scene.label_map)
+        assert torch.equal(dataset.read_label_map(i), scene.label_map)
+        pairs = torch.stack([found.instance_map.flatten(), scene.instance_map.flatten()]).unique(dim=1)
+        assert pairs.shape[1] == len(scene.instance_map.unique()) == len(found.instance_map.unique()) > 3
+    assert check_data(dataset).ok
+    (tmp_path / "gtFine/panoptic/val_clear/clear_000001_000019_panoptic.png").unlink()
+    assert [problem.kind for problem in dataset.problems()] == ["missing label"]

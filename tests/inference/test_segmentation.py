@@ -47,7 +47,7 @@ def test_shares_name_all_classes_and_sum_to_one(segmentation):
         ("colors", "color", "does not end in .png"),
         ("overlay.pgn", "overlay", "no picture's extension"),
         ("missing/labels.png", "labels", "could not be written"),
-        ("labels.png", "panoptic", "'labels', 'color' or 'overlay', not as 'panoptic'"),
+        ("labels.png", "panoptic", "'labels', 'color', 'overlay' or 'segments', not as 'panoptic'"),
     ],
 )
 def test_files_that_cannot_be_written_are_refused(segmentation, tmp_path, path, kind, message):

@@ -9,7 +9,7 @@ from queryseg.cli.output import console, make_folder, write_json
 from queryseg.conversion import FORMATS, PublishedCheckpoint, convert_checkpoint
 from queryseg.data.class_table import class_table
 from queryseg.errors import InputError
-from queryseg.inference.predictor import recorded_protocol
+from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import MODEL, RECIPE, write_model, write_recipe
 
 
@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", metavar="TABLE", help="a class table, e.g. cityscapes, in place of the names in the checkpoint"
     )
+    parser.add_argument(
+        "--things", nargs="+", metavar="CLASS", help="countable classes, for panoptic and instance segmentation"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="what became of every tensor, for machines")
 
 
@@ -29,15 +32,20 @@ def run(options: argparse.Namespace) -> int:
     if any((options.out / name).exists() for name in (RECIPE, MODEL)):
         raise InputError(f"{options.out} already holds a model; choose another folder with --out.")
     converted = convert_checkpoint(PublishedCheckpoint.read(options.source))
-    recipe, names = converted.recipe, converted.recipe["classes"]
+    recipe, table = converted.recipe, class_table(converted.recipe["classes"])
     if options.classes is not None:
-        table = class_table(options.classes)
-        if len(table) != len(names):
+        chosen = class_table(options.classes)
+        if len(chosen) != len(table):
             raise InputError(
-                f"Class table '{options.classes}' has {len(table)} classes, but {options.source} has {len(names)}; "
+                f"Class table '{options.classes}' has {len(chosen)} classes, but {options.source} has {len(table)}; "
                 "leave --classes out, or choose another table."
             )
-        recipe, names = {**recipe, "classes": options.classes}, list(table.names)
+        recipe, table = {**recipe, "classes": options.classes}, chosen
+    if options.things is not None:
+        told = {"name": table.name, "names": list(table.names), "colors": [list(color) for color in table.colors]}
+        recipe = {**recipe, "classes": {**told, "things": options.things}}
+        table = class_table(recipe["classes"])
+    names = list(table.names)
     out = make_folder(options.out)
     write_model(out, converted.weights)
     write_recipe(out, recipe)
@@ -47,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         f"{recipe['model']['decoder']['class_path']} on {backbone['class_path']} {backbone['init_args']['name']}",
         f"{len(converted.weights)} tensors matched; left over: {left_over}",
         f"{len(names)} classes: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}",
+        f"{len(table.things)} of them are things; predicts {recorded_task(recipe)} unless --task says otherwise",
         f"shown to it: {recorded_protocol(recipe)}",
         f"Go on with `queryseg predict {out} IMAGES --out predictions` or `queryseg evaluate {out} --data DATA.yaml`.",
     ]

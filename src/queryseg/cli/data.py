@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("--num-images", type=int, default=200, metavar="N", help="per domain (default 200)")
     generate.add_argument("--seed", type=int, default=0, help="other seeds give other scenes (default 0)")
     generate.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
+    generate.add_argument("--panoptic", action="store_true", help="write segments in COCO's panoptic format, too")
     generate.add_argument("--workers", type=int, default=2, help="rendering processes (default 2)")
 
     corrupt = actions.add_parser("corrupt", help="write the images under corruptions, as Cityscapes-C lays them out")
@@ -103,7 +104,8 @@ def _generate(options: argparse.Namespace) -> int:
     for domain in options.domain:
         streets = Streets(domain, options.num_images, options.seed, tuple(options.size))
         with progress_bar(domain) as progress:
-            written.append(write_cityscapes(streets, options.out, options.split, options.workers, progress))
+            folder, split, workers = options.out, options.split, options.workers
+            written.append(write_cityscapes(streets, folder, split, workers, progress, options.panoptic))
         console.print(f"{options.num_images} images of {domain}; data file {written[-1]}", soft_wrap=True)
     write_json(options.json, {"data_files": [str(path) for path in written]})
     return 0

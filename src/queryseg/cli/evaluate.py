@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from queryseg.cli.corruption_options import add_corruption_options, with_corruptions
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
@@ -19,11 +20,13 @@ from queryseg.evaluation.measures import MEASURES
 from queryseg.evaluation.provenance import provenance_warnings
 from queryseg.evaluation.report import write_html
 from queryseg.inference.engine import SegmentationEngine
-from queryseg.inference.predictor import find_device, recorded_protocol
+from queryseg.inference.panoptic import segment_finder
+from queryseg.inference.predictor import find_device, recorded_protocol, recorded_task
 from queryseg.inference.run_folder import read_model
 from queryseg.loading import is_exported
 from queryseg.metrics import BoundaryIoU, Metric, Trimap
 from queryseg.segmenter import Segmenter
+from queryseg.types import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what else to measure, separated by commas: {', '.join(MEASURES)}",
     )
     parser.add_argument(
+        "--task",
+        choices=get_args(Task),
+        help="whose segments the measure 'panoptic' compares: those that queries stand for (panoptic, instance), or "
+        "pixels of one label that touch (semantic); default: what the run was trained for",
+    )
+    parser.add_argument(
         "--boundary-widths", nargs="+", type=int, metavar="PIXELS", help="of the measure boundary (default 1 3)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
@@ -54,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     files = named_sources(options.data)
     datasets, sources = with_corruptions({name: open_data(path) for name, path in files.items()}, files, options)
     measures = _measures(options, datasets.values())
-    model, recorded, facts = _source(options, [layout_and_split(dataset)[0] for dataset in datasets.values()])
+    layouts = [layout_and_split(dataset)[0] for dataset in datasets.values()]
+    model, recorded, facts, task = _source(options, layouts)
     with progress_bar("evaluating") as progress:
         table = evaluate_many(
             model,
@@ -68,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
             num_examples=options.num_examples if options.html else 0,
             measures=measures,
             warnings=provenance_warnings(facts.recipe, files, datasets),
+            find_segments=segment_finder(options.task or task),
             progress=progress,
         )
     console.print(table)
@@ -97,15 +108,15 @@ def _measures(options: argparse.Namespace, datasets: Iterable[SegmentationDatase
 
 def _source(
     options: argparse.Namespace, layouts: Sequence[str | None]
-) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts]:
-    """What is evaluated, the protocol that it was validated with, and where it comes from.
+) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts, Task]:
+    """What is evaluated, the protocol that it was validated with, where it comes from, and what it was trained for.
 
     layouts  of the data sets, which an exported file must be able to see as the protocol says
     """
     if not is_exported(options.run):
         loaded = read_model(options.run, options.allow_code)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
-        return loaded.model, recorded_protocol(loaded.recipe), facts
+        return loaded.model, recorded_protocol(loaded.recipe), facts, recorded_task(loaded.recipe)
     from queryseg.export.exported_engine import check_protocol, open_exported
 
     engine = open_exported(options.run, options.device)
@@ -114,4 +125,9 @@ def _source(
     for layout in layouts:
         check_protocol(protocol_of(protocol, layout), record)
     said = f"{record.format} file in {record.precision}, made of weights {record.weights[:12]}"
-    return engine, record.protocol, RunFacts(str(options.run), None, checkpoint=said, versions=record.versions)
+    return (
+        engine,
+        record.protocol,
+        RunFacts(str(options.run), None, checkpoint=said, versions=record.versions),
+        "semantic",
+    )

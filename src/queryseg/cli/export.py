@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scores", action="store_true", help="also give scores (K, H, W); always so if the protocol has windows"
     )
     parser.add_argument(
+        "--segments", action="store_true", help="also give what predict --task panoptic and instance read segments of"
+    )
+    parser.add_argument(
         "--data",
         nargs="+",
         default=[],
@@ -83,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
         options.dynamic_size,
         options.scores or protocol.window is not None,
         options.prune,
+        options.segments,
     )
     with progress_bar("comparing") as progress:
         report = export_model(

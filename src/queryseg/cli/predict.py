@@ -1,5 +1,6 @@
 """Segment images or video with a trained run. Images (a file, a folder or a glob) become label PNGs (class indices),
-colours and overlays. Video (a file, camera:0, rtsp://…) becomes an overlay (MP4) and, if asked for, a lossless video of
+colours and overlays; with --task panoptic or instance, PNGs of segment ids, one JSON in COCO's panoptic format, colours
+and overlays. Video (a file, camera:0, rtsp://…) becomes an overlay (MP4) and, if asked for, a lossless video of
 class indices (MKV): of a file every frame, in order; of a live source the newest frame, while late ones are dropped.
 """
 
@@ -12,10 +13,15 @@ from typing import get_args
 from queryseg.cli.evaluation_options import add_protocol_options, changed_protocol
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
+from queryseg.data.coco_panoptic import CocoPanoptic, PanopticImage, categories_of
+from queryseg.errors import UsageError
 from queryseg.inference.precision import InferencePrecision
 from queryseg.inference.predictor import Predictor, find_images
+from queryseg.inference.segment import Segment
+from queryseg.inference.segmentation import Kind, Segmentation
 from queryseg.inference.video.frame_source import is_video
 from queryseg.loading import load
+from queryseg.types import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         help="an image, a folder (with its subfolders), a glob such as 'frames/*.jpg', a video, camera:0 or rtsp://…",
+    )
+    parser.add_argument(
+        "--task",
+        choices=get_args(Task),
+        help="classes of pixels, or segments of images (default: what the run was trained for; videos: semantic)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     add_protocol_options(parser)
@@ -51,21 +62,27 @@ def load_predictor(options: argparse.Namespace) -> Predictor:
         device=options.device,
         precision=options.precision,
         compile=options.compile,
+        task=options.task,
     )
     predictor.protocol = changed_protocol(options, predictor.protocol)
     return predictor
 
 
 def run(options: argparse.Namespace) -> int:
-    """Three PNGs per image under --out, or a video's overlay and labels, named after it."""
+    """PNGs of every image under --out, and a JSON if they hold segments; or a video's overlay and labels."""
     if is_video(options.source):
+        if options.task not in (None, "semantic"):
+            raise UsageError(f"--task {options.task} is for images; videos are segmented semantically.")
         return predict_video(options, load_predictor(options))
     check_images_only(options)
     images = find_images(options.source)
     predictor = load_predictor(options)
     out = make_folder(options.out)
     root = Path(options.source) if Path(options.source).is_dir() else None
-    results = []
+    task = predictor.task
+    kinds: dict[str, Kind] = {"labels": "labels"} if task == "semantic" else {task: "segments"}
+    kinds |= {"color": "color", "overlay": "overlay"}
+    results, annotations = [], []
     with progress_bar("predicting") as progress:
         for number, path in enumerate(images, 1):
             result = predictor.predict(path)
@@ -76,13 +93,32 @@ def run(options: argparse.Namespace) -> int:
             stem = (path.relative_to(root) if root else Path(path.name)).with_suffix("")
             make_folder((out / stem).parent)
             files = {}
-            for kind in ("labels", "color", "overlay"):
-                files[kind] = f"{out / stem}_{kind}.png"
-                result.save(files[kind], kind)
-            results.append({"image": str(path), "files": files, "share": result.share()})
+            for name, kind in kinds.items():
+                files[name] = f"{out / stem}_{name}.png"
+                result.save(files[name], kind)
+            found: dict[str, object] = {"image": str(path), "files": files, "share": result.share()}
+            if result.segment_map is not None:
+                annotations.append(annotation(result, stem, path.suffix, task))
+                found["segments"] = [_plain(segment) for segment in result.segments]
+            results.append(found)
             progress(number, len(images))
-    console.print(
-        f"{len(images)} image(s) segmented into {out}: *_labels.png, *_color.png, *_overlay.png", soft_wrap=True
-    )
+    written = [f"*_{name}.png" for name in kinds]
+    if task != "semantic":
+        index = out / f"{task}.json"
+        CocoPanoptic(categories_of(predictor.classes), tuple(annotations)).write(index)
+        written.append(index.name)
+    console.print(f"{len(images)} image(s) segmented into {out}: {', '.join(written)}", soft_wrap=True)
     write_json(options.json, {"classes": list(predictor.classes.names), "images": results})
     return 0
+
+
+def annotation(result: Segmentation, stem: Path, suffix: str, task: Task) -> PanopticImage:
+    """An image of the JSON. stem: its path below the source, without suffix."""
+    name = stem.as_posix()
+    height, width = result.labels.shape
+    return PanopticImage(name, f"{name}{suffix}", f"{name}_{task}.png", (height, width), result.segments_info())
+
+
+def _plain(segment: Segment) -> dict[str, object]:
+    names = ("id", "class_name", "label", "is_thing", "score", "area", "bbox")
+    return {name: getattr(segment, name) for name in names}

@@ -9,8 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
+from queryseg.data.class_table import CITYSCAPES
 from queryseg.errors import CheckpointError
+from queryseg.types import Task
+
+COCO_OBJECTS: tuple[str, ...] = tuple(
+    name for name in MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"] if name not in ("__background__", "N/A")
+)
+"""The 80 classes of COCO's objects, in order."""
+_COCO_PANOPTIC = 133
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,22 @@ def class_names(config: Mapping[str, Any], num_classes: int) -> list[str]:
         name = given.get(str(label), f"LABEL_{label}")
         names.append(f"{name} ({label})" if name in names else name)
     return names
+
+
+def known_classes(names: Sequence[str]) -> tuple[str | list[str] | dict[str, Any], Task]:
+    """What a recipe's `classes` says of these names, and the task that they show.
+
+    Checkpoints do not say which classes are things. Cityscapes' 19 names are its class table, and a model of them may
+    be semantic or panoptic (semantic is assumed). COCO's objects are things wherever all of them occur; its 133
+    classes are those of a panoptic model, its 80 objects alone those of an instance model. Other names have no
+    things: `queryseg convert --things` names them.
+    """
+    if tuple(names) == CITYSCAPES.names:
+        return CITYSCAPES.name, "semantic"
+    if not set(COCO_OBJECTS) <= set(names):
+        return list(names), "semantic"
+    tasks: dict[int, Task] = {len(COCO_OBJECTS): "instance", _COCO_PANOPTIC: "panoptic"}
+    return {"names": list(names), "things": list(COCO_OBJECTS)}, tasks.get(len(names), "semantic")
 
 
 def check_mean(config: Mapping[str, Any], model: str, trunk: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from queryseg.conversion.converted import Converted, Rules, check_mean, class_names, rename, required
+from queryseg.conversion.converted import Converted, Rules, check_mean, class_names, known_classes, rename, required
 from queryseg.errors import CheckpointError
 
 # ───────────────────────────── names ─────────────────────────────
@@ -118,8 +118,10 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
     num_heads = config.get("num_attention_heads", 8)
     width = required(weights, "queries.content").shape[1]
     num_samples = len(required(weights, "pixel_decoder.layers.0.attention.weights.bias"))
-    recipe = {
-        "classes": class_names(config, len(required(weights, "decoder.heads.class_embed.bias")) - 1),
+    names = class_names(config, len(required(weights, "decoder.heads.class_embed.bias")) - 1)
+    classes, task = known_classes(names)
+    recipe: dict[str, Any] = {
+        "classes": classes,
         "model": {
             "backbone": _backbone(weights, config.get("backbone_config") or {}),
             "pixel_decoder": {
@@ -148,8 +150,11 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
         },
     }
     side = ((config.get("preprocessor") or {}).get("size") or {}).get("shortest_edge")
+    data: dict[str, Any] = {} if task == "semantic" else {"task": task}
     if side:
-        recipe["data"] = {"protocol": {"short_side": side}}
+        data["protocol"] = {"short_side": side}
+    if data:
+        recipe["data"] = data
     return Converted(recipe, weights, left_over)
 
 

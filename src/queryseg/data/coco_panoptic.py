@@ -14,9 +14,9 @@ with texts as image ids.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ from torch import Tensor
 from queryseg.data.archive import ArchivedFile
 from queryseg.data.class_table import ClassTable, Color, as_color, distinct_colors
 from queryseg.data.image_file import read_label
+from queryseg.data.segments import LabelledSegments
 from queryseg.data.spelling import did_you_mean
+from queryseg.data.whole_file import write_whole
 from queryseg.errors import InputError
 from queryseg.types import IGNORE
 
@@ -46,6 +48,7 @@ class SegmentInfo:
     is_crowd     objects that nobody told apart: no loss and no metric counts them
     area         pixels
     bbox         (x, y, width, height) in pixels
+    score        0…1, of predictions; the format's tools look at it no more than at other further keys
     """
 
     id: int
@@ -53,6 +56,7 @@ class SegmentInfo:
     is_crowd: bool = False
     area: int = 0
     bbox: tuple[int, int, int, int] = (0, 0, 0, 0)
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,8 @@ class CocoPanoptic:
             "annotations": [_annotation_entry(image) for image in self.images],
             "categories": [_category_entry(category) for category in self.categories],
         }
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.part")
-        try:
-            partial.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            raise _not_written(path, error) from error
+        text = json.dumps(content, separators=(",", ":"))
+        write_whole(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
 
     def class_table(self, name: str) -> ClassTable:
         """All categories in their order, as the classes 0, 1, …"""
@@ -164,13 +163,7 @@ def write_segment_ids(path: str | Path, segment_ids: Tensor | npt.NDArray[np.int
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_SEGMENT_ID:
         raise InputError(f"Segment ids run from {ids.min()} to {ids.max()}; PNG files hold 0 to {MAX_SEGMENT_ID}.")
     rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8)
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        Image.fromarray(rgb).save(partial, format="PNG")
-        os.replace(partial, path)
-    except OSError as error:
-        raise _not_written(path, error) from error
+    write_whole(Path(path), partial(Image.fromarray(rgb).save, format="PNG"))
 
 
 def to_maps(
@@ -230,23 +223,14 @@ def to_segments(
 
     Category ids are class indices, as `categories_of` gives them.
     """
-    labels = label_map.cpu().numpy().astype(np.int64)
-    is_thing = np.isin(np.arange(256), list(things))
-    instances = np.where(is_thing[labels], instance_map.cpu().numpy(), 0)
-    base = int(instances.max(initial=0)) + 1
-    keys = labels * base + instances
-    present = np.flatnonzero(np.bincount(keys.ravel())).tolist()
-    kept = [
-        (key, label, not instance and label in things)
-        for key in present
-        for label, instance in [divmod(key, base)]
-        if label != IGNORE and (crowds or instance or label not in things)
-    ]
-    table = np.zeros(256 * base, np.int32)
-    table[[key for key, *_ in kept]] = np.arange(1, len(kept) + 1)
-    segment_ids = torch.from_numpy(table[keys])
-    segments = [SegmentInfo(i, label, crowd) for i, (_, label, crowd) in enumerate(kept, 1)]
-    return segment_ids, measured(segment_ids, segments)
+    found = LabelledSegments.of(label_map.cpu(), instance_map.cpu(), things)
+    crowd = found.crowds(things)
+    if not crowds:
+        found = found.where(~crowd)
+        crowd = torch.zeros_like(found.labels, dtype=torch.bool)
+    segment_ids = found.index_map.int() + 1
+    pairs = zip(found.labels.tolist(), crowd.tolist(), strict=True)
+    return segment_ids, measured(segment_ids, [SegmentInfo(i, *pair) for i, pair in enumerate(pairs, 1)])
 
 
 def measured(segment_ids: Tensor, segments: Sequence[SegmentInfo]) -> tuple[SegmentInfo, ...]:
@@ -274,9 +258,14 @@ def _images(content: Mapping[str, Any]) -> Iterable[PanopticImage]:
 
 def _segment(entry: Mapping[str, Any]) -> SegmentInfo:
     x, y, width, height = (int(value) for value in entry.get("bbox", (0, 0, 0, 0)))
-    crowd = bool(entry.get("iscrowd", 0))
+    score = float(entry["score"]) if "score" in entry else None
     return SegmentInfo(
-        int(entry["id"]), int(entry["category_id"]), crowd, int(entry.get("area", 0)), (x, y, width, height)
+        id=int(entry["id"]),
+        category_id=int(entry["category_id"]),
+        is_crowd=bool(entry.get("iscrowd", 0)),
+        area=int(entry.get("area", 0)),
+        bbox=(x, y, width, height),
+        score=score,
     )
 
 
@@ -298,6 +287,7 @@ def _annotation_entry(image: PanopticImage) -> dict[str, object]:
             "iscrowd": int(segment.is_crowd),
             "area": segment.area,
             "bbox": list(segment.bbox),
+            **({} if segment.score is None else {"score": segment.score}),
         }
         for segment in image.segments
     ]
@@ -308,7 +298,3 @@ def _category_entry(category: Category) -> dict[str, object]:
     color = {} if category.color is None else {"color": list(category.color)}
     entry: dict[str, object] = {"id": category.id, "name": category.name, "isthing": int(category.is_thing)}
     return entry | color
-
-
-def _not_written(path: Path, error: OSError) -> InputError:
-    return InputError(f"'{path}' cannot be written ({error.strerror or error}); choose another folder or free space.")

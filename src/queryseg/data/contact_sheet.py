@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from queryseg.data.class_table import ClassTable
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.drawing import colorize, overlay
+from queryseg.data.segment_drawing import overlay_segments, segment_colors
+from queryseg.data.segments import LabelledSegments
 from queryseg.errors import InputError
 
 _GAP, _CAPTION = 6, 16
@@ -18,7 +20,8 @@ _GAP, _CAPTION = 6, 16
 def contact_sheet(
     dataset: SegmentationDataset, indices: Sequence[int], columns: int = 2, width: int = 320
 ) -> Image.Image:
-    """Image | coloured label | overlay of each sample, `columns` samples beside each other, over a legend.
+    """Image | coloured label | overlay of each sample, `columns` samples beside each other, over a legend. Where
+    the data set tells objects apart, overlays show them in shades of their own.
 
     width  of one of the three pictures, in pixels; heights follow each image's ratio
     """
@@ -48,16 +51,23 @@ def contact_sheet(
 def _strip(dataset: SegmentationDataset, index: int, width: int) -> Image.Image:
     sample = dataset[index]
     height = max(1, round(width * sample.image.shape[1] / sample.image.shape[2]))
+    pixels = sample.image.permute(1, 2, 0).contiguous().numpy()
+    covered = overlay(sample.image, sample.label_map, dataset.classes)
+    if sample.instance_map is not None:
+        things = dataset.classes.things
+        found = LabelledSegments.of(sample.label_map, sample.instance_map, things)
+        drawn = [(label, label in things) for label in found.labels.tolist()]
+        covered = overlay_segments(pixels, found.index_map.int().numpy() + 1, segment_colors(drawn, dataset.classes))
     pictures = [
-        (sample.image.permute(1, 2, 0).contiguous().numpy(), Image.Resampling.BILINEAR),
+        (pixels, Image.Resampling.BILINEAR),
         (colorize(sample.label_map, dataset.classes), Image.Resampling.NEAREST),
-        (overlay(sample.image, sample.label_map, dataset.classes), Image.Resampling.BILINEAR),
+        (covered, Image.Resampling.BILINEAR),
     ]
     strip = Image.new("RGB", (3 * width, height + _CAPTION), "white")
     ImageDraw.Draw(strip).text((2, 1), f"{index}: {sample.name}", fill="black", font=_font())
-    for i, (pixels, resampling) in enumerate(pictures):
+    for i, (picture, resampling) in enumerate(pictures):
         strip.paste(
-            Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), resampling), (i * width, _CAPTION)
+            Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), resampling), (i * width, _CAPTION)
         )
     return strip
 

@@ -18,6 +18,7 @@ from queryseg.errors import InputError
 LAYOUTS: dict[str, str] = {
     "corrupted": "queryseg.data.corruptions.corrupted_images.CorruptedImages",
     "folders": "queryseg.data.folders.Folders",
+    "panoptic_folders": "queryseg.data.panoptic_folders.PanopticFolders",
     "shards": "queryseg.data.shards.Shards",
     "streets": "queryseg.data.streets.Streets",
     **{

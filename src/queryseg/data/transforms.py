@@ -28,6 +28,7 @@ SHORT_SIDES = tuple(512 * tenths // 10 for tenths in range(5, 21))
 _MAX_REDRAWS = 10
 
 Window = tuple[int, int, int, int]
+Places = npt.NDArray[np.intp]
 
 
 class TrainingTransform:
@@ -40,6 +41,7 @@ class TrainingTransform:
     flip                probability of mirroring
     distort             photometric distortion: brightness ±32, contrast and saturation ×0.5–1.5, hue ±18 of 180, each
                         with probability one half
+    instances           carry instance maps along, as label maps; without, the result has none
     pad_color           RGB below and to the right of images smaller than the crop (labels: 255). By default the
                         ImageNet mean rounded to 8 bits, so that padding is 0 within 0.01 after ImageNet normalisation.
 
@@ -60,6 +62,7 @@ class TrainingTransform:
         flip: float = 0.5,
         distort: bool = True,
         pad_color: Color = (124, 116, 104),
+        instances: bool = False,
     ) -> None:
         if len(crop) != 2 or min(crop) < 1:
             raise InputError(f"'crop' is {crop}; give height and width in pixels, as in [512, 512].")
@@ -76,12 +79,16 @@ class TrainingTransform:
         self.flip = flip
         self.distort = distort
         self.pad_color = pad_color
+        self.instances = instances
 
     def __call__(self, sample: Sample, generator: Generator) -> Sample:
         """image (3, h, w) uint8, label_map (h, w) uint8. All randomness comes from the generator, so that a sample is
         the same in whichever process and after whichever interruption it is made."""
         size = self._resized(sample.label_map.shape, generator)
-        window, label_map = self._window(sample.label_map.numpy(), size, generator)
+        window, (rows, columns), label_map = self._window(sample.label_map.numpy(), size, generator)
+        instance_map = None
+        if self.instances and sample.instance_map is not None:
+            instance_map = sample.instance_map.numpy()[rows].take(columns, 1)
         image = _resize_window(sample.image, size, window)
         mirror = _uniform(generator) < self.flip
         if self.distort:
@@ -89,7 +96,13 @@ class TrainingTransform:
         if mirror:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             label_map = label_map[:, ::-1]
-        return replace(sample, image=self._padded_image(image), label_map=self._padded_label_map(label_map))
+            instance_map = None if instance_map is None else instance_map[:, ::-1]
+        return replace(
+            sample,
+            image=self._padded_image(image),
+            label_map=self._padded_map(label_map, IGNORE),
+            instance_map=None if instance_map is None else self._padded_map(instance_map, 0),
+        )
 
     def _resized(self, shape: Sequence[int], generator: Generator) -> tuple[int, int]:
         """(height, width) to which the whole image would be resized."""
@@ -100,8 +113,9 @@ class TrainingTransform:
 
     def _window(
         self, label_map: npt.NDArray[np.uint8], size: tuple[int, int], generator: Generator
-    ) -> tuple[Window, npt.NDArray[np.uint8]]:
-        """(top, left, height, width) of the crop within the resized image, and its label map."""
+    ) -> tuple[Window, tuple[Places, Places], npt.NDArray[np.uint8]]:
+        """(top, left, height, width) of the crop within the resized image, the stored rows and columns that its pixels
+        lie in, and its label map."""
         height, width = min(self.crop[0], size[0]), min(self.crop[1], size[1])
         for _ in range(1 + _MAX_REDRAWS):
             top, left = _integer(size[0] - height + 1, generator), _integer(size[1] - width + 1, generator)
@@ -112,7 +126,7 @@ class TrainingTransform:
             counts = pixels_per_label(torch.from_numpy(crop))[:IGNORE]
             if self.max_category_share == 1 or counts.max() < self.max_category_share * counts.sum():
                 break
-        return (top, left, height, width), crop
+        return (top, left, height, width), (rows, columns), crop
 
     def _padded_image(self, image: Image.Image) -> Tensor:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -122,9 +136,10 @@ class TrainingTransform:
         padded[:, : pixels.shape[1], : pixels.shape[2]] = pixels
         return padded
 
-    def _padded_label_map(self, label_map: npt.NDArray[np.uint8]) -> Tensor:
-        padded = torch.full(self.crop, IGNORE, dtype=torch.uint8)
-        padded[: label_map.shape[0], : label_map.shape[1]] = torch.from_numpy(np.ascontiguousarray(label_map))
+    def _padded_map(self, values: npt.NDArray[np.integer], padding: int) -> Tensor:
+        stored = torch.from_numpy(np.ascontiguousarray(values))
+        padded = torch.full(self.crop, padding, dtype=stored.dtype)
+        padded[: values.shape[0], : values.shape[1]] = stored
         return padded
 
 

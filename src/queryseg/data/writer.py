@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import yaml
 from PIL import Image
 
 from queryseg.data.class_table import CITYSCAPES, CITYSCAPES_IDS
+from queryseg.data.coco_panoptic import CocoPanoptic, PanopticImage, categories_of, to_segments, write_segment_ids
 from queryseg.data.drawing import colorize
 from queryseg.data.ordered_map import ordered_map
 from queryseg.data.streets import Streets, render
@@ -32,6 +34,7 @@ def write_cityscapes(
     split: str,
     num_workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    panoptic: bool = False,
 ) -> Path:
     """Render streets into a Cityscapes tree; returns the data file that `open_data` reads.
 
@@ -44,13 +47,36 @@ def write_cityscapes(
 
     num_workers  rendering processes (0: this one); the files do not depend on it
     progress     called with (images written, images in all)
+    panoptic     write every image's segments in COCO's panoptic format, too, and return the data file that reads them:
+                 gtFine/panoptic/{split}_{city}/{city}_000000_000019_panoptic.png, the JSON
+                 gtFine/panoptic/{split}_{city}.json (category ids are trainIds), and root/{split}_{city}_panoptic.yaml
     """
     city = streets.domain.replace("_", "")  # tools split file names at underscores
-    folders = _Folders(Path(root) / "leftImg8bit" / split / city, Path(root) / "gtFine" / split / city, city)
+    images, labels = Path(root) / "leftImg8bit" / split / city, Path(root) / "gtFine" / split / city
+    segments = Path(root) / "gtFine" / "panoptic" / f"{split}_{city}"
+    folders = _Folders(images, labels, segments if panoptic else None, city)
     write = partial(_write_scene, streets, folders)
-    for _ in ordered_map(write, len(streets), num_workers, progress):
-        pass
-    return _write_data_file(Path(root), split, city)
+    written = list(ordered_map(write, len(streets), num_workers, progress))
+    common = {"root": ".", "images": f"leftImg8bit/{split}/{city}", "classes": "cityscapes"}
+    data_file = _write_data_file(
+        Path(root) / f"{split}_{city}.yaml",
+        {
+            "layout": "folders",
+            **common,
+            "labels": f"gtFine/{split}/{city}",
+            "image_suffix": "_leftImg8bit.png",
+            "label_suffix": "_gtFine_labelIds.png",
+            "label_map": "cityscapes_ids",
+        },
+    )
+    if not panoptic:
+        return data_file
+    entries = tuple(entry for entry in written if entry is not None)
+    CocoPanoptic(categories_of(CITYSCAPES), entries).write(segments.with_suffix(".json"))
+    index = {"labels": f"gtFine/panoptic/{split}_{city}", "index": f"gtFine/panoptic/{split}_{city}.json"}
+    return _write_data_file(
+        Path(root) / f"{split}_{city}_panoptic.yaml", {"layout": "panoptic_folders", **common, **index}
+    )
 
 
 def instance_ids(label_ids: npt.NDArray[np.uint8], instance_map: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
@@ -75,10 +101,11 @@ def instance_ids(label_ids: npt.NDArray[np.uint8], instance_map: npt.NDArray[np.
 class _Folders:
     images: Path
     labels: Path
+    segments: Path | None
     city: str
 
 
-def _write_scene(streets: Streets, folders: _Folders, index: int) -> int:
+def _write_scene(streets: Streets, folders: _Folders, index: int) -> PanopticImage | None:
     scene = render(streets.domain, streets.seed, index, streets.size)
     stem = f"{folders.city}_{index:06d}_{_FRAME}"
     label_ids = _LABEL_IDS[scene.label_map]
@@ -91,21 +118,17 @@ def _write_scene(streets: Streets, folders: _Folders, index: int) -> int:
     }
     for path, pixels in pictures.items():
         write_whole(path, partial(Image.fromarray(pixels).save, format="PNG", compress_level=_COMPRESSION))
-    return index
+    if folders.segments is None:
+        return None
+    ids, segments = to_segments(
+        torch.from_numpy(scene.label_map), torch.from_numpy(scene.instance_map), CITYSCAPES.things
+    )
+    name = f"{stem}_panoptic.png"
+    write_segment_ids(folders.segments / name, ids)
+    return PanopticImage(stem, f"{stem}_leftImg8bit.png", name, streets.size, segments)
 
 
-def _write_data_file(root: Path, split: str, city: str) -> Path:
-    path = root / f"{split}_{city}.yaml"
-    content = {
-        "layout": "folders",
-        "root": ".",
-        "images": f"leftImg8bit/{split}/{city}",
-        "labels": f"gtFine/{split}/{city}",
-        "image_suffix": "_leftImg8bit.png",
-        "label_suffix": "_gtFine_labelIds.png",
-        "classes": "cityscapes",
-        "label_map": "cityscapes_ids",
-    }
+def _write_data_file(path: Path, content: dict[str, str]) -> Path:
     text = yaml.safe_dump(content, sort_keys=False)
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path

@@ -32,6 +32,9 @@ class ExportRecord:
     parity         result of the gate, and what was pruned before; {} before it ran
     calibration    of int8 and pruning: number of images by where they come from
     multiple       pixels, of (height, width); 1 if `size` is fixed
+    segments       {} or, if the graph also gives class logits (B, Q, K or K+1), class scores (B, Q, K) and mask logits
+                   (B, Q, h, w): the options of the Mixture that reads segments of them
+    canvas         (height, width) in pixels that masks cover if `size` is fixed; None: the images' own
     """
 
     format: str
@@ -49,10 +52,13 @@ class ExportRecord:
     parity: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, int] = field(default_factory=dict)
     multiple: tuple[int, int] = (1, 1)
+    segments: Mapping[str, Any] = field(default_factory=dict)
+    canvas: tuple[int, int] | None = None
 
     @property
     def output_names(self) -> list[str]:
-        return ["labels", "scores"] if self.scores else ["labels"]
+        names = ["labels", "scores"] if self.scores else ["labels"]
+        return [*names, "class_logits", "class_scores", "mask_logits"] if self.segments else names
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -77,6 +83,7 @@ class ExportRecord:
                 "classes": class_table(content["classes"]),
                 "protocol": Protocol(**content["protocol"]),
                 **{name: tuple(content[name]) for name in ("size", "mean", "std", "multiple")},
+                "canvas": tuple(content["canvas"]) if content.get("canvas") else None,
             }
             return cls(**content)
         except (ValueError, TypeError, KeyError, QuerysegError) as error:

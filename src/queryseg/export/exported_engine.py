@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from queryseg.contracts import Readout
 from queryseg.data.protocol import Protocol
 from queryseg.errors import CheckpointError, InputError
 from queryseg.export.export_format import ExportFormat, Runner
@@ -19,9 +20,11 @@ from queryseg.export.onnx_format import OnnxFormat
 from queryseg.export.openvino_format import OpenVinoFormat
 from queryseg.export.tensorrt_format import TensorRtFormat
 from queryseg.export.torch_format import TorchFormat
-from queryseg.inference.engine import Finding, Size
+from queryseg.inference.engine import Finding, Reading, Size
 from queryseg.inference.predictor import Predictor
 from queryseg.inference.windows import enlarged, resized
+from queryseg.readouts import Mixture
+from queryseg.types import Prediction, Task
 
 FORMATS: dict[str, ExportFormat] = {
     one.name: one for one in (OnnxFormat(), OpenVinoFormat(), TensorRtFormat(), TorchFormat())
@@ -53,17 +56,19 @@ class ExportedEngine:
     def find(self, images: Tensor, size: Size | None = None) -> Finding:
         """See `SegmentationEngine`; `scores` raises InputError if the file keeps none."""
         wanted = _size(images) if size is None else size
-        labels, *kept = self._run(images)
+        outputs, covered = self._run(images)
+        labels = outputs["labels"][..., : covered[0], : covered[1]]
+        kept = outputs["scores"][..., : covered[0], : covered[1]] if "scores" in outputs else None
 
         def scores() -> Tensor:
-            if not kept:
+            if kept is None:
                 raise InputError("This exported file gives labels but no scores; export it again with --scores.")
-            return enlarged(kept[0], wanted)
+            return enlarged(kept, wanted)
 
         def at_size() -> Tensor:
             if _size(labels) == wanted:
                 return labels
-            if kept:
+            if kept is not None:
                 return scores().argmax(1).byte()
             return F.interpolate(labels[:, None], wanted, mode="nearest-exact")[:, 0]
 
@@ -73,12 +78,31 @@ class ExportedEngine:
         """See the function `fit`."""
         return fit(images, self.record)
 
-    def _run(self, images: Tensor) -> list[Tensor]:
-        """Outputs on the part that the images cover."""
-        fitted, (height, width) = self.fit(images)
+    @property
+    def readout(self) -> Readout:
+        """See `SegmentEngine`. Raises: InputError if the file keeps no segments"""
+        if not self.record.segments:
+            raise InputError("This exported file keeps no segments; export it again with --segments, or use the run.")
+        return Mixture(**self.record.segments)
+
+    def read(self, images: Tensor, size: Size | None = None) -> Reading:
+        """See `SegmentEngine`; embeddings are empty. Raises: InputError if the file keeps no segments"""
+        _ = self.readout
+        wanted = _size(images) if size is None else size
+        outputs, covered = self._run(images)
+        canvas = self.record.canvas or _size(outputs["labels"])
+        logits, scores, masks = (outputs[name] for name in ("class_logits", "class_scores", "mask_logits"))
+        nothing = scores[..., :0]
+        reading = Prediction(logits, scores, masks, nothing, None, nothing)
+        return reading, (round(canvas[0] * wanted[0] / covered[0]), round(canvas[1] * wanted[1] / covered[1])), wanted
+
+    def _run(self, images: Tensor) -> tuple[dict[str, Tensor], Size]:
+        """Outputs by name, and the part of h×w that the images cover."""
+        fitted, covered = self.fit(images)
         parts = [fitted] if self.record.dynamic_batch else torch.split(fitted, 1)
         outputs = [self.runner.run(part.contiguous()) for part in parts]
-        return [torch.cat(list(same))[..., :height, :width] for same in zip(*outputs, strict=True)]
+        whole = [torch.cat(list(same)) for same in zip(*outputs, strict=True)]
+        return dict(zip(self.record.output_names, whole, strict=True)), covered
 
 
 def fit(images: Tensor, record: ExportRecord) -> tuple[Tensor, Size]:
@@ -114,7 +138,12 @@ def open_exported(path: Path, device: str = "auto") -> ExportedEngine:
     return ExportedEngine(exporter.open(path, device))
 
 
-def load_exported(path: str | Path, device: str | torch.device = "auto", protocol: Protocol | None = None) -> Predictor:
+def load_exported(
+    path: str | Path,
+    device: str | torch.device = "auto",
+    protocol: Protocol | None = None,
+    task: Task = "semantic",
+) -> Predictor:
     """A Predictor of an exported file alone. protocol: None is the one that the run was validated with.
 
     Raises: CheckpointError, InputError
@@ -123,7 +152,9 @@ def load_exported(path: str | Path, device: str | torch.device = "auto", protoco
     record = engine.record
     protocol = protocol or record.protocol
     check_protocol(protocol, record)
-    return Predictor(engine, record.classes, protocol)
+    if task != "semantic":
+        _ = engine.readout  # says so if there is none
+    return Predictor(engine, record.classes, protocol, task=task)
 
 
 def check_protocol(protocol: Protocol, record: ExportRecord) -> None:

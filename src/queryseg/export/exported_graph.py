@@ -25,16 +25,23 @@ from queryseg.segmenter import Segmenter
 
 
 class ExportedGraph(nn.Module):
-    """`Engine` with one or two outputs."""
+    """`Engine` with the outputs that a record names."""
 
-    def __init__(self, engine: Engine, scores: bool) -> None:
+    def __init__(self, engine: Engine, scores: bool, segments: bool = False) -> None:
         super().__init__()
-        self.engine, self.scores = engine, scores
+        self.engine, self.scores, self.segments = engine, scores, segments
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images (B, 3, H, W) uint8 → labels (B, H, W) uint8[, scores (B, K, H, W) float32]"""
-        finding = self.engine.find(images)
-        return (finding.labels(), finding.scores().float()) if self.scores else (finding.labels(),)
+        """images (B, 3, H, W) uint8 → labels (B, H, W) uint8[, scores (B, K, H, W) float32][, class logits (B, Q, K or
+        K+1), class scores (B, Q, K), mask logits (B, Q, h, w), all float32]"""
+        reading, canvas, size = self.engine.read(images)
+        finding = self.engine.finding((reading, canvas, size))
+        outputs = [finding.labels()]
+        if self.scores:
+            outputs.append(finding.scores().float())
+        if self.segments:
+            outputs += [reading.class_logits.float(), reading.class_scores.float(), reading.mask_logits.float()]
+        return tuple(outputs)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def trace(model: Segmenter, record: ExportRecord, half: bool = False) -> Traced:
     Raises: InputError if the model cannot be traced with the dimensions that the record calls dynamic
     """
     precision: InferencePrecision = record.precision if half and record.precision != "int8" else "fp32"
-    graph = ExportedGraph(Engine(model, precision), record.scores)
+    graph = ExportedGraph(Engine(model, precision), record.scores, bool(record.segments))
     # two images: torch takes 0 and 1 for constants of the program
     example = torch.zeros(2 if record.dynamic_batch else 1, 3, *_example_size(model, record), dtype=torch.uint8)
     dynamic: dict[int, object] = {}

@@ -27,6 +27,7 @@ from queryseg.export.exported_graph import prepare, trace
 from queryseg.export.parity_gate import ParityError, ParityReport, gate_streets, other_size, parity_gate
 from queryseg.inference.engine import Engine
 from queryseg.inference.query_pruning import prune_queries
+from queryseg.readouts import Mixture
 from queryseg.segmenter import Segmenter
 
 
@@ -41,6 +42,8 @@ class ExportOptions:
     scores         also give scores (B, K, H, W); needed for protocols with windows
     prune          leave out queries that the calibration images do not need, at this tolerance, see `prune_queries`;
                    the gate compares with the pruned model and says how many labels pruning itself changes
+    segments       also give what segments are read of: class logits and scores of queries, and mask logits on their own
+                   grid; not in int8
     """
 
     size: tuple[int, int]
@@ -49,6 +52,7 @@ class ExportOptions:
     dynamic_size: bool = False
     scores: bool = False
     prune: float | None = None
+    segments: bool = False
 
 
 def export_model(
@@ -79,6 +83,10 @@ def export_model(
     exporter.check(record)
     check_protocol(protocol, record)
     int8 = record.precision == "int8"
+    if options.prune is not None and options.segments:
+        raise InputError(
+            "Pruning bounds scores of classes and not the masks of segments; leave out --prune or --segments."
+        )
     if calibration_data is not None and not int8 and options.prune is None:
         raise InputError(
             f"Only int8 and pruned files are calibrated, and this one is {record.precision}; leave out --calibrate."
@@ -166,6 +174,8 @@ def _record(
         )
     if min(options.size) < 1:
         raise InputError(f"The size {options.size[0]}×{options.size[1]} has no pixels; give height and width.")
+    if options.segments:
+        _check_segments(model, classes, precision)
     return ExportRecord(
         exporter.name,
         precision,
@@ -180,7 +190,22 @@ def _record(
         weights_digest(model),
         {"queryseg": __version__, "torch": str(torch.__version__), **exporter.versions()},
         multiple=model.canvas(1, 1) if options.dynamic_size else (1, 1),
+        segments=model.readout.options if options.segments and isinstance(model.readout, Mixture) else {},
+        canvas=None if options.dynamic_size else model.canvas(*options.size),
     )
+
+
+def _check_segments(model: Segmenter, classes: ClassTable, precision: ExportPrecision) -> None:
+    """Raises: InputError"""
+    if type(model.readout) is not Mixture:
+        raise InputError(
+            f"The readout {type(model.readout).__name__} is not kept in exported files, so no segments can be read of "
+            "them; leave --segments out."
+        )
+    if not classes.things:
+        raise InputError(f"No class of '{classes.name}' is a thing, so there are no objects; leave --segments out.")
+    if precision == "int8":
+        raise InputError("int8 files are judged by their mIoU alone; export segments in another precision.")
 
 
 def _check_data(record: ExportRecord, datasets: Mapping[str, SegmentationDataset], given: bool) -> None:

@@ -47,6 +47,8 @@ class Parity:
 
     num_classes      that the model itself predicts in these images
     kept_by_pruning  share of labels that the model had before its queries were pruned; nan if they were not
+    num_classes        that the model itself predicts in these images
+    segment_agreement  share of pixels with the same class and object in panoptic readings; nan for files without
     """
 
     name: str
@@ -58,6 +60,7 @@ class Parity:
     mean_iou_model: float
     mean_iou_export: float
     kept_by_pruning: float = nan
+    segment_agreement: float = nan
 
     @property
     def mean_iou_change(self) -> float:
@@ -66,10 +69,13 @@ class Parity:
     def passes(self, precision: ExportPrecision) -> bool:
         if precision == "int8":
             return self.mean_iou_change >= -MAX_MIOU_DROP
-        return self.agreement >= MIN_AGREEMENT[precision]
+        agreements = [self.agreement] if isnan(self.segment_agreement) else [self.agreement, self.segment_agreement]
+        return min(agreements) >= MIN_AGREEMENT[precision]
 
     def __str__(self) -> str:
         text = f"{self.name}: {100 * self.agreement:.3f} % of labels agree"
+        if not isnan(self.segment_agreement):
+            text += f", {100 * self.segment_agreement:.3f} % of pixels are of the same segment"
         if not isnan(self.mean_iou_change):
             text += f", mIoU {100 * self.mean_iou_model:.2f} → {100 * self.mean_iou_export:.2f}"
         if not isnan(self.kept_by_pruning):
@@ -172,7 +178,7 @@ def _compare(
     num_classes = len(exported.record.classes)
     confusions = torch.zeros(2, num_classes, num_classes, dtype=torch.int64)
     seen = torch.zeros(num_classes, dtype=torch.int64)
-    num_pixels = num_equal = num_kept = num_scores = 0
+    num_pixels = num_equal = num_kept = num_scores = num_same = 0
     total_error, max_error = 0.0, 0.0
     for image, label_map in _images(dataset, num_images):
         if size is not None:
@@ -187,7 +193,9 @@ def _compare(
                 before = unpruned(fitted.to(unpruned.device))[0, : covered[0], : covered[1]].cpu()
             num_kept += int((before == labels[0]).sum())
         seen += torch.bincount(labels[0].flatten().long(), minlength=num_classes)
-        if len(found) > 1:
+        if exported.record.segments:
+            num_same += _same_segments(engine, exported, image)
+        if exported.record.scores:
             error = (expected[1] - found[1]).cpu()[..., : covered[0], : covered[1]].abs()
             max_error = max(max_error, float(error.max()))
             total_error, num_scores = total_error + float(error.double().sum()), num_scores + error.numel()
@@ -199,8 +207,21 @@ def _compare(
     errors = (max_error, total_error / num_scores) if num_scores else (nan, nan)
     images = min(num_images, len(dataset))
     kept = nan if unpruned is None else num_kept / num_pixels
-    shares = (num_equal / num_pixels, *errors, scored[0], scored[1], kept)
+    same = num_same / num_pixels if exported.record.segments else nan
+    shares = (num_equal / num_pixels, *errors, scored[0], scored[1], kept, same)
     return Parity(name, images, int((seen > 0).sum()), *shares)
+
+
+@torch.no_grad()
+def _same_segments(engine: Engine, exported: ExportedEngine, image: Tensor) -> int:
+    """Pixels of one image, as the file sees it, that are of the same segment for both."""
+    fitted, covered = exported.fit(image[None])
+    things = exported.record.classes.things
+    maps = []
+    for one in (engine, exported):
+        (found,) = one.readout.panoptic(*one.read(fitted.to(one.device)), things)
+        maps.append([each[: covered[0], : covered[1]].cpu() for each in found.maps(things)])
+    return int(((maps[0][0] == maps[1][0]) & (maps[0][1] == maps[1][1])).sum())
 
 
 def _images(dataset: SegmentationDataset, num_images: int) -> Iterator[tuple[Tensor, Tensor]]:

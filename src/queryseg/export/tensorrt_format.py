@@ -106,7 +106,8 @@ class TensorRtRunner(Runner):
         self.context.set_input_shape("images", tuple(images.shape))
         self.context.set_tensor_address("images", images.data_ptr())
         outputs = []
-        for name, dtype in zip(self.record.output_names, (torch.uint8, torch.float32), strict=False):
+        for name in self.record.output_names:
+            dtype = torch.uint8 if name == "labels" else torch.float32
             outputs.append(torch.empty(tuple(self.context.get_tensor_shape(name)), dtype=dtype, device=self.device))
             self.context.set_tensor_address(name, outputs[-1].data_ptr())
         with torch.cuda.device(self.device):

@@ -1,4 +1,4 @@
-"""Pixels in, labels out: what runs in production, in validation and in an exported file.
+"""Pixels in, labels or segments out: what runs in production, in validation and in an exported file.
 
 Shape legend: B images, K classes, H×W pixels.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from queryseg.contracts import Readout
 from queryseg.errors import InputError, reason_of
 from queryseg.inference.precision import InferencePrecision, half_precision
 from queryseg.segmenter import Segmenter
@@ -21,6 +22,7 @@ from queryseg.types import Prediction
 _MOST_GRAPHS = 128
 Size = tuple[int, int]
 Reading = tuple[Prediction, Size, Size]
+"""What queries said, the canvas that their masks cover in pixels of the size asked for, and that size."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,20 @@ class SegmentationEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class SegmentEngine(SegmentationEngine, Protocol):
+    """An engine that also shows what its queries said, from which segments are read."""
+
+    @property
+    def readout(self) -> Readout:
+        """Reads segments of what `read` gives."""
+        ...
+
+    def read(self, images: Tensor, size: Size | None = None) -> Reading:
+        """images (B, 3, H, W) uint8 RGB → see `Reading`."""
+        ...
+
+
 class Engine(nn.Module):
     """Normalise, pad, backbone, queries, heads, readout and argmax in one graph."""
 
@@ -77,6 +93,10 @@ class Engine(nn.Module):
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.model.dims.class_names
+
+    @property
+    def readout(self) -> Readout:
+        return self.model.readout
 
     def forward(self, images: Tensor, size: Size | None = None) -> Tensor:
         """images (B, 3, H, W) uint8 RGB → labels (B, *size) uint8; size: None is the images' own. Masks go from their
@@ -135,12 +155,20 @@ class CompiledEngine:
     def class_names(self) -> tuple[str, ...]:
         return self.engine.class_names
 
+    @property
+    def readout(self) -> Readout:
+        return self.engine.readout
+
     def __call__(self, images: Tensor, size: Size | None = None) -> Tensor:
         return _compiled(self._labels, images, size)
 
+    def read(self, images: Tensor, size: Size | None = None) -> Reading:
+        """See `Engine`."""
+        return _compiled(self._reading, images, size)
+
     def find(self, images: Tensor, size: Size | None = None) -> Finding:
         """See `SegmentationEngine`; the model is compiled, the readout runs as it is."""
-        return self.engine.finding(_compiled(self._reading, images, size))
+        return self.engine.finding(self.read(images, size))
 
 
 T = TypeVar("T")

@@ -19,11 +19,14 @@ from queryseg.errors import InputError
 from queryseg.inference.engine import CompiledEngine, Engine, SegmentationEngine
 from queryseg.inference.host_copies import download
 from queryseg.inference.image_source import ImageSource, as_batch, as_image, find_images
+from queryseg.inference.panoptic import SegmentTask, check_task, protocol_segments
 from queryseg.inference.precision import InferencePrecision, check_precision, matrix_products, with_weights_in
 from queryseg.inference.query_pruning import TOLERANCE, PruningReport, prune_queries
+from queryseg.inference.segment import found_segments
 from queryseg.inference.segmentation import Segmentation
 from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores, show, windowed_if_large
 from queryseg.segmenter import Segmenter
+from queryseg.types import Task
 
 if TYPE_CHECKING:
     from queryseg.inference.video.video_prediction import Frames, VideoPrediction
@@ -44,6 +47,7 @@ class Predictor:
     device        "auto": CUDA if there is one, else Apple's MPS, else the CPU
     precision     fp32, tf32, bf16 or fp16, see `InferencePrecision`
     compile       turn the graph into machine code, once per image size, see `CompiledEngine`
+    task          what `predict` finds unless told otherwise: classes of pixels, or segments
     strip_tokens  patches whose masks are made at a time; fewer need less memory and more time. None: on a CPU
                   `STRIP_TOKENS`, elsewhere and compiled all at once
 
@@ -59,12 +63,15 @@ class Predictor:
         precision: InferencePrecision = "fp32",
         compile: bool = False,
         strip_tokens: int | None = None,
+        task: Task = "semantic",
     ) -> None:
+        check_task(task)
         if strip_tokens is not None and strip_tokens < 1:
             raise InputError(f"strip_tokens is {strip_tokens}; give at least 1 patch.")
         self.classes = classes
         self.protocol = protocol or Protocol()
         self.precision = precision
+        self.task: Task = task
         self.engine: SegmentationEngine
         if isinstance(model, Segmenter):
             place = find_device(device)
@@ -78,12 +85,22 @@ class Predictor:
             self.engine = model
         self.device = self.engine.device
 
-    def predict(self, image: ImageSource, scores: bool = False) -> Segmentation:
+    def predict(self, image: ImageSource, scores: bool = False, task: Task | None = None) -> Segmentation:
         """image: a path, a PIL image, or uint8 RGB values (see `ImageSource`); scores: keep the (K, H, W) scores, too.
 
-        Raises: InputError naming a file that cannot be read
+        task  "semantic": classes of pixels; "panoptic": classes of stuff and objects of things; "instance": objects,
+              which may overlap (see `Segmentation`); None: the predictor's own, which is what the run was trained for
+
+        Raises: InputError naming a file that cannot be read; if the task does not go with the model, its protocol or
+        its classes
         """
+        chosen: Task = self.task if task is None else task
+        check_task(chosen)
         pixels = as_image(image)
+        if chosen != "semantic":
+            if scores:
+                raise InputError(f"Scores of pixels belong to the task 'semantic', but the task is '{chosen}'.")
+            return self._segmented(pixels, chosen)
         protocol = self.protocol_for(pixels.shape[1], pixels.shape[2])
         with self.arithmetic():
             if scores:
@@ -92,6 +109,13 @@ class Predictor:
             else:
                 labels, kept = protocol_labels(self.engine, pixels, protocol), None
         return Segmentation(_picture(pixels), labels.cpu().numpy(), self.classes, kept)
+
+    def _segmented(self, pixels: Tensor, task: SegmentTask) -> Segmentation:
+        with self.arithmetic():
+            reading = protocol_segments(self.engine, pixels, self.protocol, self.classes, task)
+        label_map, _ = reading.maps(self.classes.things)
+        segment_map, segments = found_segments(reading, self.classes)
+        return Segmentation(_picture(pixels), label_map.cpu().numpy(), self.classes, None, segment_map, segments)
 
     def labels(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The shortest way from a camera's memory to class indices, one image or a batch of equal size.
@@ -153,6 +177,11 @@ class Predictor:
         Raises: InputError
         """
         engine = self.engine.engine if isinstance(self.engine, CompiledEngine) else self.engine
+        if self.task != "semantic":
+            raise InputError(
+                f"Pruning keeps the scores of pixels, not segments, but the task is '{self.task}'; load the run with "
+                "the task 'semantic' to prune it."
+            )
         if not isinstance(engine, Engine):
             raise InputError("An exported file cannot be pruned; prune the run and export it again.")
         if self.protocol.window is not None:
@@ -174,6 +203,13 @@ class Predictor:
 def recorded_protocol(recipe: Mapping[str, Any]) -> Protocol:
     """The protocol that a run's recipe was validated with."""
     return Protocol(**((recipe.get("data") or {}).get("protocol") or {}))
+
+
+def recorded_task(recipe: Mapping[str, Any]) -> Task:
+    """What a run's recipe was trained for."""
+    task: Task = (recipe.get("data") or {}).get("task") or "semantic"
+    check_task(task)
+    return task
 
 
 def find_device(name: str | torch.device) -> torch.device:

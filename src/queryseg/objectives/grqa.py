@@ -51,6 +51,10 @@ class GRQA(Objective):
     *_weight      λ_img, λ_grqa and, within it, β of the KL term (0: computed for the log alone)
     num_points    of "matching_cost", per image
 
+    Groups and prototypes are those of classes, whatever the targets are. With panoptic or instance targets L_img pulls
+    the pixels of all objects of a class to one prototype, and in the space "mask" objects are told apart by nothing
+    else than these pixels: expect it to help classes and to cost objects.
+
     Source: QPrompt-R1 §3.3, Eq. 4–15; defaults are Table 5's best. The bank that losses see is the one before this
     step's update. Every statistic is computed in float32 or better.
     """

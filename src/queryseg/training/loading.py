@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,33 @@ def open_checked(source: DataSource, settings: DataSettings, classes: ClassTable
         )
     if not len(dataset):
         raise RecipeError(f"{key} holds no images; see `queryseg data check`.")
+    if settings.task != "semantic":
+        _check_instances(dataset, classes, settings, key)
     return dataset
+
+
+def _check_instances(dataset: SegmentationDataset, classes: ClassTable, settings: DataSettings, key: str) -> None:
+    """Raises: RecipeError, InputError"""
+    task = settings.task
+    if settings.protocol.window is not None:
+        raise RecipeError(
+            f"data.task is {task}, but data.protocol shows images in windows ({settings.protocol}), whose segments are "
+            "not joined; leave data.protocol.window out."
+        )
+    if not classes.things:
+        raise RecipeError(
+            f"data.task is {task}, but no class of '{classes.name}' is a thing; give classes with `things`."
+        )
+    if dataset.classes.things != classes.things:
+        differing = classes.names[min(dataset.classes.things ^ classes.things)]
+        raise RecipeError(
+            f"{key} and the recipe's classes disagree on whether '{differing}' is a thing; give both the same table."
+        )
+    if dataset[0].instance_map is None:
+        raise RecipeError(
+            f"data.task is {task}, but the labels of {key} tell no objects apart; use a layout with instances, or "
+            "data.task semantic."
+        )
 
 
 def training_loader(
@@ -56,6 +83,7 @@ def training_loader(
         data.flip,
         data.distort,
         (red, green, blue),
+        instances=data.task != "semantic",
     )
     first, end = step * training.accumulate, training.steps * training.accumulate
     shards = dataset.shard_sizes if isinstance(dataset, Shards) else None
@@ -65,7 +93,7 @@ def training_loader(
     return DataLoader(
         TrainingSet(dataset, transform, recipe.seed),  # type: ignore[arg-type]  # the type of what `collate` makes
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=partial(collate, task=data.task, things=recipe.class_table.things),
         num_workers=data.num_workers,
         worker_init_fn=ignore_interrupts,
         pin_memory=pin_memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -63,13 +63,15 @@ class Progress:
             left = timedelta(seconds=round((self.steps - step) * values["seconds_per_step"]))
             self.say(f"step {step}/{self.steps} · {status} · {each:.0f} ms per image · about {left} left")
 
-    def validated(self, step: int, scores: Mapping[str, float]) -> None:
-        """scores: data set → mIoU in 0…1."""
-        listed = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
-        first = next(iter(scores))
-        self._scores = f" · mIoU {first} {100 * scores[first]:.1f}"
-        self.say(f"step {step}/{self.steps} · mIoU {listed}")
+    def validated(
+        self, step: int, scores: Mapping[str, float], qualities: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """scores: data set → mIoU in 0…1; qualities: data set → panoptic quality, of runs on objects."""
+        kinds = {"mIoU": scores, "PQ": qualities}
+        listed = [(kind, [f"{n} {100 * v:.1f}" for n, v in values.items()]) for kind, values in kinds.items() if values]
+        self._scores = "".join(f" · {kind} {first}" for kind, (first, *_) in listed)
+        self.say(f"step {step}/{self.steps}" + "".join(f" · {kind} {', '.join(each)}" for kind, each in listed))
 
 
 def _is_term(column: str) -> bool:
-    return "/" in column and not column.startswith("miou/")
+    return "/" in column and not column.startswith(("miou/", "pq/"))

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from queryseg.contracts import Objective, Step, check_parts
+from queryseg.contracts import Objective, Part, Step, check_parts
 from queryseg.data.batch import Batch
 from queryseg.errors import RecipeError
 from queryseg.segmenter import Segmenter
 from queryseg.training.references import References, shared_prefix
-from queryseg.types import IGNORE, Dims, Queries, Target
+from queryseg.types import Dims, Queries, Target, Task
 
 
 class TrainingStep(nn.Module):
@@ -80,15 +79,16 @@ class TrainingStep(nn.Module):
 
 def padded_targets(batch: Batch, canvas_height: int, canvas_width: int) -> list[Target]:
     """Targets that cover the canvas of the normalised images; what was added is ignored."""
-    height, width = batch.label_maps.shape[-2:]
-    if (height, width) == (canvas_height, canvas_width):
+    if batch.label_maps.shape[-2:] == (canvas_height, canvas_width):
         return batch.targets()
-    label_maps = F.pad(batch.label_maps, (0, canvas_width - width, 0, canvas_height - height), value=IGNORE)
-    return [Target.semantic(m, labels) for m, labels in zip(label_maps, batch.labels, strict=True)]
+    return batch.padded(canvas_height, canvas_width).targets()
 
 
 def build_objectives(
-    model: Segmenter, makers: Mapping[str, Callable[[Dims], Objective]], given: frozenset[str] = frozenset()
+    model: Segmenter,
+    makers: Mapping[str, Callable[[Dims], Objective]],
+    given: frozenset[str] = frozenset(),
+    task: Task = "semantic",
 ) -> dict[str, Objective]:
     """given: references that come from outside ("previous_task").
 
@@ -97,7 +97,14 @@ def build_objectives(
     objectives = {name: make(model.dims) for name, make in makers.items()}
     if not objectives:
         raise RecipeError("recipe.objectives is empty, so there is nothing to learn; add one, e.g. the set criterion.")
-    check_parts({**model.parts(), **objectives})
+    parts: dict[str, Part] = {**model.parts(), **objectives}
+    check_parts(parts)
+    for role, part in parts.items():
+        if task != "semantic" and "class_rows" in part.provides | part.requires:
+            raise RecipeError(
+                f"{role} {type(part).__name__} has one row per class, which cannot tell objects apart as data.task "
+                f"{task} asks; use queries that are matched by cost, or data.task semantic."
+            )
     for name, objective in objectives.items():
         for need in sorted(objective.references - {"ema", "frozen"} - given):
             raise RecipeError(

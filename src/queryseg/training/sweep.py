@@ -286,7 +286,9 @@ def _grid(grid: object, where: str) -> list[Arm]:
 def _check_parts_fit(resolved: Resolved) -> None:
     """Raises: RecipeError for values that a part refuses, and parts that do not fit together."""
     recipe = build(without_weights(resolved))
-    build_objectives(build_segmenter(recipe.class_table.names, recipe.model), recipe.objectives, frozenset())
+    build_objectives(
+        build_segmenter(recipe.class_table.names, recipe.model), recipe.objectives, frozenset(), recipe.data.task
+    )
 
 
 def _written(sweep: Sweep, runs: Sequence[SweepRun], out: Path) -> SweepTable:

@@ -21,6 +21,7 @@ from queryseg.data.batch import Batch
 from queryseg.errors import CheckpointError, reason_of
 from queryseg.evaluation.diagnostics import Diagnosis, QueryObserver, has_queries
 from queryseg.evaluation.evaluator import evaluate
+from queryseg.inference.panoptic import segment_finder
 from queryseg.inference.run_folder import load_weights, write_model, write_recipe
 from queryseg.recipe import Recipe
 from queryseg.segmenter import Segmenter, build_segmenter
@@ -79,7 +80,8 @@ class Trainer:
 
         reseed(recipe.seed, 0, 0, 0)  # the parts made here begin alike in every process
         self.model = build_segmenter(classes.names, recipe.model)
-        objectives = build_objectives(self.model, recipe.objectives, frozenset({"previous_task"} if previous else ()))
+        given = frozenset({"previous_task"} if previous else ())
+        objectives = build_objectives(self.model, recipe.objectives, given, recipe.data.task)
         report = [] if beginning.start_from is None else start_from_weights(self.model, beginning.start_from)
         groups = parameter_groups(self.model, objectives, self.settings)
         # one kernel for all tensors; it unscales by itself, which clipping under 16-mixed must do before
@@ -94,6 +96,7 @@ class Trainer:
         self.statistics = [f"{name}/{term}" for name, o in objectives.items() for term in sorted(o.statistics)]
         self.meter = Meter(["loss", *terms, *self.statistics, "gradient_norm"], fabric.device)
         self.step, self.scores = 0, dict[str, float]()
+        self.qualities = dict[str, float]()
         self.end, self.resumed = self.settings.steps if until is None else until, beginning.resume
         if beginning.resume:
             self._restore(self.path)
@@ -102,7 +105,9 @@ class Trainer:
 
         console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
         self.progress = Progress(console, self.settings.steps, self.step)
-        columns = ["step", "learning_rate", *self.meter.names, *(f"miou/{name}" for name in self.validation), *PACE]
+        kinds = ("miou",) if recipe.data.task == "semantic" else ("miou", "pq")
+        scores = [f"{kind}/{name}" for kind in kinds for name in self.validation]
+        columns = ["step", "learning_rate", *self.meter.names, *scores, *PACE]
         summary = summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device))
         for line in [*summary, *report]:
             self.progress.say(line)
@@ -175,10 +180,11 @@ class Trainer:
         return stopping
 
     def validate(self) -> None:
-        """mIoU on every validation set, what queries did there, and pictures. Never chooses a checkpoint: the last one
-        is the result."""
+        """mIoU on every validation set (of objects panoptic quality, too), what queries did there, and pictures. Never
+        chooses a checkpoint: the last one is the result."""
         if self.records is not None and self.validation:
             data = self.recipe.data
+            finder = segment_finder(data.task)
             names = self.validation if has_queries(self.result) else ()
             observers = {name: QueryObserver(self.result) for name in names}
             found = [
@@ -191,6 +197,8 @@ class Trainer:
                     num_examples=3,
                     observer=observers.get(name),
                     num_observed=NUM_OBSERVED,
+                    measures=() if finder is None else ("panoptic",),
+                    find_segments=finder,
                 )
                 for name, dataset in self.validation.items()
             ]
@@ -199,7 +207,8 @@ class Trainer:
             if observers:
                 observed = {name: observer.observed() for name, observer in observers.items()}
                 self.records.diagnosis(self.step, Diagnosis.of(observed, found[0].classes))
-            self.progress.validated(self.step, self.scores)
+            self.qualities = {e.name: e.measures["panoptic"].scores()["pq"] for e in found if e.measures}
+            self.progress.validated(self.step, self.scores, self.qualities)
         self.fabric.barrier()
 
     def log(self, validated: bool) -> None:
@@ -211,6 +220,7 @@ class Trainer:
         rate = rate_factor(self.step - 1, self.settings.steps, self.settings.warmup, self.settings.power)
         row = {"step": self.step, "learning_rate": self.settings.learning_rate * rate}
         scores = {f"miou/{name}": score for name, score in self.scores.items()} if validated else {}
+        scores |= {f"pq/{name}": quality for name, quality in self.qualities.items()} if validated else {}
         row |= means | scores | pace
         self.records.row(row)
         self.progress.row(self.step, {name: value for name, value in row.items() if name not in self.statistics})

@@ -76,6 +76,16 @@ def test_maps_agree(domain: str) -> None:
     assert scene.depth.min() > 1
 
 
+def test_samples_tell_objects_apart() -> None:
+    """The renderer's numbers reach the sample, and people that stand apart have numbers of their own."""
+    sample = Streets("clear", 3, size=SIZE)[1]
+    scene = render("clear", 0, 1, SIZE)
+    assert sample.instance_map is not None
+    np.testing.assert_array_equal(sample.instance_map.numpy(), scene.instance_map)
+    assert sample.instance_map.dtype == torch.int32
+    assert max(len(np.unique(scene.instance_map[scene.label_map == label])) for label in (11, 13)) >= 2
+
+
 def test_weather_keeps_the_scene_and_changes_the_picture() -> None:
     clear = render("clear", 2, 3, SIZE)
     for domain in DOMAINS[1:-1]:

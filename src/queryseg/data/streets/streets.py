@@ -39,7 +39,8 @@ class Streets(SegmentationDataset):
             raise IndexError(f"street {index} of {self.num_images}")
         scene = render(self.domain, self.seed, index, self.size)
         image = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
-        return Sample(image, torch.from_numpy(scene.label_map), self.sample_name(index))
+        maps = torch.from_numpy(scene.label_map), torch.from_numpy(scene.instance_map)
+        return Sample(image, maps[0], self.sample_name(index), maps[1])
 
     def sample_name(self, index: int) -> str:
         return f"{self.domain}_{self.seed}_{index:06d}"
