@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queryseg.data.protocol import Protocol
+from queryseg.errors import InputError
 from queryseg.inference import score_strips, windows
 from queryseg.inference.engine import Finding
 from queryseg.inference.predictor import Predictor
@@ -95,6 +96,7 @@ def test_large_images_that_are_resized_differ_by_rounding_at_most(engine, image,
     with torch.no_grad():
         plain = protocol_labels(engine, image, protocol)
         monkeypatch.setattr(windows, "SCORES_LIMIT", 1)
+        monkeypatch.setattr(windows, "WHOLE_SCORES_LIMIT", 1)
         strips = protocol_labels(engine, image, protocol)
     assert strips.shape == plain.shape
     same = (strips == plain).float().mean()
@@ -122,3 +124,21 @@ def test_windows_of_a_large_image_are_never_shown_together():
     engine = Coloured()
     protocol_labels(engine, picture(700, 1500), Protocol(window=256, stride=200))
     assert max(batch * height * width for batch, _, height, width in engine.shown) <= 2**20
+
+
+def test_a_large_image_of_a_file_without_scores(monkeypatch):
+    """It enlarges its labels, as it does with every image."""
+
+    class LabelsOnly(Coloured):
+        def find(self, images, size=None):
+            labels = images[:, 0] // 64
+            return Finding(lambda: F.interpolate(labels[:, None], size or labels.shape[1:])[:, 0], self.refuse)
+
+        def refuse(self):
+            raise InputError("no scores")
+
+    monkeypatch.setattr(windows, "WHOLE_SCORES_LIMIT", 1)
+    image = picture(8, 12)
+    labels = protocol_labels(LabelsOnly(), image, Protocol(short_side=4))
+    assert labels.shape == (8, 12)
+    assert torch.equal(labels[::2, ::2], labels[1::2, 1::2])

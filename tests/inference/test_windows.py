@@ -241,7 +241,7 @@ def test_batches_are_seen_in_all_views(engine, image):
 
 
 def test_several_views_of_a_very_large_image_are_refused(engine, image, monkeypatch):
-    monkeypatch.setattr(windows, "SCORES_LIMIT", 1)
+    monkeypatch.setattr(windows, "WHOLE_SCORES_LIMIT", 1)
     with pytest.raises(InputError, match=r"2 views at 72×40 pixels .* leave out flip and scales"):
         protocol_labels(engine, image, Protocol(flip=True))
 

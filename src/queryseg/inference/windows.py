@@ -5,9 +5,7 @@ Shape legend: K classes, H×W pixels of the image as given, h×w as shown to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +16,14 @@ from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
 from queryseg.inference.engine import Finding, SegmentationEngine, Size
 from queryseg.inference.host_copies import upload
-from queryseg.inference.score_strips import Strip, labels_of, window_strips
+from queryseg.inference.score_strips import labels_of, window_strips
 from queryseg.types import Sample
 
 SCORES_LIMIT = 2**31
-"""Bytes. Where the scores of an image would take more, labels are made strip by strip."""
+"""Bytes. Where the scores of windows would take more, labels are made strip by strip."""
+
+WHOLE_SCORES_LIMIT = 2**33
+"""Bytes. The same for whole images, whose labels may change by it, and the most for averages of several views."""
 
 WHOLE_LIMIT = 2**25
 """Pixels. Larger images are not shown whole to a model: what it computes would not fit into memory."""
@@ -99,24 +100,24 @@ def find(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Si
     are averaged at the shown size first, as in the field, and resized only if `size` differs. Those of several views
     (flip, scales) are averaged at `size`.
 
-    Where scores would take more than `SCORES_LIMIT`, labels are made strip by strip. They are the same if `size` is the
-    shown size; if it is not, they are but for rounding, and those of a whole image are enlarged from the shown size.
+    Where scores of windows would take more than `SCORES_LIMIT`, labels are made strip by strip: the same ones, but for
+    rounding if `size` is not the shown size. Labels of a whole image that is resized are made strip by strip above
+    `WHOLE_SCORES_LIMIT`, and then from scores that are enlarged from the shown size instead of from the masks' grid.
 
     Raises: InputError if several views of so large an image are asked for
     """
     size = _own_size(image) if size is None else size
-    large = 4 * len(engine.class_names) * size[0] * size[1] > SCORES_LIMIT
     if protocol.has_one_view:
-        return _find_view(engine, upload(show(image, protocol), engine.device), protocol, size, large)
-    if large:
+        return _find_view(engine, upload(show(image, protocol), engine.device), protocol, size)
+    if _num_bytes(engine, size) > WHOLE_SCORES_LIMIT:
         raise InputError(
             f"The averaged scores of {len(protocol.views)} views at {size[1]}×{size[0]} pixels would take more than "
-            f"{SCORES_LIMIT / 2**30:g} GiB; leave out flip and scales for images of this size."
+            f"{WHOLE_SCORES_LIMIT / 2**30:g} GiB; leave out flip and scales for images of this size."
         )
     total: Tensor | None = None
     for scale, mirrored in protocol.views:
         shown = upload(show(image, protocol, scale), engine.device)
-        scores = _find_view(engine, shown.flip(-1) if mirrored else shown, protocol, size, False).scores()
+        scores = _find_view(engine, shown.flip(-1) if mirrored else shown, protocol, size).scores()
         scores = scores.flip(-1) if mirrored else scores
         total = scores if total is None else total + scores
     assert total is not None, "a protocol has at least one view"
@@ -124,27 +125,35 @@ def find(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Si
     return Finding(lambda: averaged.argmax(1).byte(), lambda: averaged)
 
 
-def _find_view(engine: SegmentationEngine, shown: Tensor, protocol: Protocol, size: Size, large: bool) -> Finding:
-    at = _own_size(shown)
+def _find_view(engine: SegmentationEngine, shown: Tensor, protocol: Protocol, size: Size) -> Finding:
+    at, num_bytes = _own_size(shown), _num_bytes(engine, size)
     window, stride = protocol.window, protocol.stride
-    if window is None and not (large and size != at):
-        return engine.find(shown[None], size)
     if window is None:
-        whole = engine.find(shown[None])
-        labels = partial(_labels_in_strips, lambda: iter([(0, whole.scores()[0])]), at, size)
-        return Finding(labels, lambda: enlarged(whole.scores(), size))
-    if large:
-        strips = partial(window_strips, engine, shown, window, stride)
+        found = engine.find(shown[None], size)
+        if num_bytes <= WHOLE_SCORES_LIMIT or size == at:
+            return found
+        return Finding(lambda: _whole_labels(engine, shown, size), found.scores)
+    if num_bytes > SCORES_LIMIT:
         return Finding(
-            partial(_labels_in_strips, strips, at, size),
+            lambda: labels_of(window_strips(engine, shown, window, stride), at, size)[None],
             lambda: enlarged(sliding_scores(engine, shown, window, stride)[None], size),
         )
     averaged = sliding_scores(engine, shown, window, stride)[None]
     return Finding(lambda: enlarged(averaged, size).argmax(1).byte(), lambda: enlarged(averaged, size))
 
 
-def _labels_in_strips(strips: Callable[[], Iterator[Strip]], shown: Size, size: Size) -> Tensor:
-    return labels_of(strips(), shown, size)[None]
+def _whole_labels(engine: SegmentationEngine, shown: Tensor, size: Size) -> Tensor:
+    found = engine.find(shown[None])
+    try:
+        scores = found.scores()[0]
+    except InputError:  # an exported file without scores enlarges its labels, which takes little
+        return engine.find(shown[None], size).labels()
+    return labels_of(iter([(0, scores)]), _own_size(shown), size)[None]
+
+
+def _num_bytes(engine: SegmentationEngine, size: Size) -> int:
+    """Of float32 scores."""
+    return 4 * len(engine.class_names) * size[0] * size[1]
 
 
 def protocol_scores(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
@@ -155,7 +164,7 @@ def protocol_scores(engine: SegmentationEngine, image: Tensor, protocol: Protoco
 def protocol_labels(engine: SegmentationEngine, image: Tensor, protocol: Protocol, size: Size | None = None) -> Tensor:
     """(H, W) uint8: the likeliest class of every pixel, see `find`; of whole images in one graph."""
     size = _own_size(image) if size is None else size
-    large = 4 * len(engine.class_names) * size[0] * size[1] > SCORES_LIMIT
+    large = _num_bytes(engine, size) > WHOLE_SCORES_LIMIT
     if protocol.window is not None or not protocol.has_one_view or large:
         return find(engine, image, protocol, size).labels()[0]
     return engine(upload(show(image, protocol), engine.device)[None], size)[0]
