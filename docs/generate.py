@@ -100,7 +100,7 @@ def speeds() -> list[list[str]]:
         ["the same, exported: OpenVINO bf16", "≤ 0.54 ×", times(exports["@openvino:bf16"])],
         ["the same, exported: OpenVINO int8 and bf16", "≤ 0.42 ×", times(exports["@openvino:int8"])],
         [
-            "Hugging Face's EoMT, its own processing included, over QPrompt, both eager float32",
+            "Hugging Face's EoMT with its own processing over QPrompt, both eager float32",
             "≥ 1.50 ×",
             rival("own"),
         ],
