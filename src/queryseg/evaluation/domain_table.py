@@ -192,7 +192,7 @@ class DomainTable:
             for place, score in enumerate(measured.scores()):
                 found = [e.measurements[name] for e in self.evaluations]
                 cells = (score_text(m.scores()[score], m.interval(score), m.metric.limits(score)) for m in found)
-                table.add_row("" if place else _spelt(name), _spelt(score), *cells)
+                table.add_row("" if place else spelt(name), spelt(score), *cells)
             table.add_section()
         return table
 
@@ -220,7 +220,7 @@ class DomainTable:
         return f"protocol: {self.protocol}; checkpoint: {self.facts.checkpoint}"
 
 
-def _spelt(name: str) -> str:
+def spelt(name: str) -> str:
     """A key of the results as people write it: "boundary_iou" → "boundary IoU"."""
     known = {"iou": "IoU", "pq": "PQ", "sq": "SQ", "rq": "RQ", "brier": "Brier"}
     return " ".join(known.get(word, word) for word in name.split("_"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable
+from queryseg.data.condition import CONDITIONS, condition_of
 from queryseg.data.protocol import Protocol
-from queryseg.metrics.confusion import iou, mean_iou, pixel_accuracy, precision, recall
+from queryseg.metrics.confusion import iou, margins_iou, mean_iou, pixel_accuracy, precision, recall
 from queryseg.metrics.measurement import Measurement, number
 from queryseg.metrics.pixel_scores import PixelScores
 
@@ -48,6 +49,8 @@ class Evaluation:
     examples   a few images, evenly spread over the data set
     split      of the data set; None: it has none
     measures   name → what else was measured (`measures.MEASURES`), see `measurements`
+    layout     of the data set, as its data file says; None: it came without one
+    image_names  (N), in the order of the margins; empty: not known
     """
 
     name: str
@@ -59,6 +62,8 @@ class Evaluation:
     examples: tuple[Example, ...] = ()
     split: str | None = None
     measures: Mapping[str, Measurement] = field(default_factory=dict)
+    layout: str | None = None
+    image_names: tuple[str, ...] = ()
 
     @cached_property
     def measurements(self) -> Mapping[str, Measurement]:
@@ -66,6 +71,24 @@ class Evaluation:
         `interval(score)` and `per_class()`."""
         pixels = Measurement(PixelScores(len(self.classes)), self.margins, self.confusion)
         return {pixels.name: pixels, **self.measures}
+
+    @cached_property
+    def conditions(self) -> Mapping[str, Measurement]:
+        """Condition → scores of its images alone, in the layout's order; {} where images have none (see
+        `condition_of`)."""
+        found = [condition_of(self.layout, name) for name in self.image_names]
+        images = {
+            known: [i for i, one in enumerate(found) if one == known] for known in CONDITIONS.get(self.layout or "", ())
+        }
+        scores = PixelScores(len(self.classes))
+        return {name: Measurement(scores, self.margins[chosen]) for name, chosen in images.items() if chosen}
+
+    @cached_property
+    def image_iou(self) -> Tensor:
+        """(N,) float64: mean IoU of every image by itself, over the classes that are labelled or predicted in it; nan
+        for an image without a labelled pixel. Says which images fail; never averaged into a score."""
+        scores = margins_iou(*self.margins.unbind(1)).nanmean(-1)
+        return scores.where(self.margins[:, 1].sum(-1) > 0, nan)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -107,6 +130,7 @@ class Evaluation:
             self.confusion.sum(1).tolist(),
             strict=True,
         )
+        conditions = {name: found.to_json(self.class_names) for name, found in self.conditions.items()}
         return {
             "name": self.name,
             "split": self.split,
@@ -119,6 +143,7 @@ class Evaluation:
                 name: {"iou": number(i), "recall": number(r), "precision": number(p), "pixels": pixels}
                 for name, i, r, p, pixels in per_class
             },
+            **({"conditions": conditions} if conditions else {}),
             "measures": {name: found.to_json(self.class_names) for name, found in self.measurements.items()},
             "confusion": self.confusion.tolist(),
             "seconds": round(self.seconds, 3),

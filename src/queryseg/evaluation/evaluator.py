@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from queryseg.evaluation.evaluation import Evaluation, Example
 from queryseg.evaluation.measures import MapReader, Measures, SegmentFinder, build_metrics
 from queryseg.evaluation.observation import Observer, observed
 from queryseg.inference.engine import Engine, SegmentationEngine
-from queryseg.inference.windows import compared, windowed_if_large
+from queryseg.inference.windows import compared, protocol_labels, windowed_if_large
 from queryseg.metrics.pixel_scores import PixelScores
 from queryseg.segmenter import Segmenter
 from queryseg.types import Sample
@@ -70,7 +70,7 @@ def evaluate(
     protocol = protocol_of(protocol, layout)
     engine: SegmentationEngine = Engine(model) if isinstance(model, Segmenter) else model
     name = dataset.name if name is None else name
-    _check_classes(engine.class_names, dataset, name)
+    check_classes(engine.class_names, dataset, name)
     num_images, num_classes = len(dataset), len(dataset.classes)
     if not num_images:
         raise InputError(f"Data set '{name}' is empty; a score needs at least one labelled image.")
@@ -80,8 +80,9 @@ def evaluate(
     pixels, needs = PixelScores(num_classes), frozenset[str]().union(*(metric.needs for metric in metrics))
     reader = MapReader(engine, protocol, dataset.classes, needs, find_segments)
     examples: list[Example] = []
+    image_names: list[str] = []
     start = time.perf_counter()
-    with _untouched(engine), torch.no_grad():  # not inference_mode: what a part caches then would break later training
+    with untouched(engine), torch.no_grad():  # not inference_mode: what a part caches then would break later training
         if device is not None and isinstance(engine, nn.Module):
             engine.to(device)
         for index, sample in enumerate(_samples(dataset, num_workers)):
@@ -96,6 +97,7 @@ def evaluate(
             beside = replace(sample, label_map=sample.label_map.to(prediction.label_map.device))  # once for all
             for metric in (pixels, *metrics):
                 metric.update(prediction, beside)
+            image_names.append(sample.name)
             if index in shown:
                 examples.append(_example(sample, prediction.label_map))
             if progress is not None:
@@ -113,7 +115,27 @@ def evaluate(
         tuple(examples),
         split,
         {metric.name: metric.compute() for metric in metrics},
+        layout,
+        tuple(image_names),
     )
+
+
+def predict_examples(
+    model: Segmenter | SegmentationEngine,
+    dataset: SegmentationDataset,
+    protocol: Protocol | ProtocolPreset,
+    indices: Sequence[int],
+) -> list[Example]:
+    """Some images once more, with the labels that `evaluate` compared. Raises: InputError if a file cannot be read"""
+    protocol = protocol_of(protocol, layout_and_split(dataset)[0])
+    engine: SegmentationEngine = Engine(model) if isinstance(model, Segmenter) else model
+    examples = []
+    with untouched(engine), torch.no_grad():
+        for index in indices:
+            sample = compared(dataset[index], protocol)
+            height, width = sample.label_map.shape
+            examples.append(_example(sample, protocol_labels(engine, sample.image, protocol, (height, width))))
+    return examples
 
 
 def _check_affordable(sample: Sample, protocol: Protocol) -> None:
@@ -137,7 +159,8 @@ def spread(length: int, number: int) -> list[int]:
     return [(2 * i + 1) * length // (2 * number) for i in range(number)]
 
 
-def _check_classes(known: tuple[str, ...], dataset: SegmentationDataset, name: str) -> None:
+def check_classes(known: tuple[str, ...], dataset: SegmentationDataset, name: str) -> None:
+    """known: class names of a model. Raises: InputError if the data set's differ"""
     given = dataset.classes.names
     if known == given:
         return
@@ -184,7 +207,7 @@ def _samples(dataset: SegmentationDataset, num_workers: int) -> Iterator[Sample]
 
 
 @contextmanager
-def _untouched(engine: object) -> Iterator[None]:
+def untouched(engine: object) -> Iterator[None]:
     """Eval mode inside; afterwards every module is in its old mode (frozen parts of a training model are in eval mode
     on purpose) and all random states are as before (loaders, data sets and parts may draw)."""
     modules = list(engine.modules()) if isinstance(engine, nn.Module) else []

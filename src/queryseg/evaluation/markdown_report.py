@@ -1,4 +1,4 @@
-"""A domain table as Markdown, for a README or a pull request."""
+"""A domain table, or a matrix of several, as Markdown, for a README or a pull request."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 from queryseg.errors import InputError
 from queryseg.evaluation.domain_table import DomainTable
 from queryseg.evaluation.evaluation import percent
+from queryseg.evaluation.matrix import matrix_grids
+from queryseg.evaluation.matrix.domain_matrix import DomainMatrix
+from queryseg.evaluation.matrix.score_grid import Cell, ScoreGrid
 
 
-def write_markdown(table: DomainTable, path: str | Path) -> None:
+def write_markdown(content: DomainTable | DomainMatrix, path: str | Path) -> None:
     """Raises: InputError if the file cannot be written"""
+    text = markdown(content) if isinstance(content, DomainTable) else matrix_markdown(content)
     try:
-        Path(path).write_text(markdown(table), encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"'{path}' could not be written ({error.strerror}); choose a folder that can.") from error
 
@@ -33,6 +37,28 @@ def markdown(table: DomainTable) -> str:
     caption = f"{table.caption[0].upper()}{table.caption[1:]}."
     warnings = "".join(f"> **Warning:** {text}\n\n" for text in table.warnings)
     return f"{warnings}mIoU in %\n\n{_rows(domains)}\n{caption}\n\nIoU per class in %\n\n{_rows(classes)}"
+
+
+def matrix_markdown(matrix: DomainMatrix) -> str:
+    """Warnings, every table, and what must stand beside every score."""
+    warnings = "".join(f"> **Warning:** {text}\n\n" for text in matrix.warnings)
+    said = f"{'. '.join(matrix.captions)}. Underlined: training domain of the run; bold: highest of the column."
+    tables = "\n".join(_grid(grid) for grid in matrix_grids.all_grids(matrix))
+    return f"{warnings}{said[0].upper()}{said[1:]}\n\n{tables}"
+
+
+def _grid(grid: ScoreGrid) -> str:
+    heads = zip(grid.columns, grid.subtitles or [""] * len(grid.columns), strict=True)
+    head = [*grid.names, *(f"{column} ({subtitle})" if subtitle else column for column, subtitle in heads)]
+    rows = [[*row.names, *(_cell(cell) for cell in row.cells)] for row in grid.rows]
+    note = f"\n{grid.note[0].upper()}{grid.note[1:]}.\n" if grid.note else ""
+    return f"### {grid.title}\n\n{_rows([head, *rows])}{note}"
+
+
+def _cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    text = f"<u>{text}</u>" if cell.seen else text
+    return f"{text} [{cell.interval}]" if cell.interval else text
 
 
 def _rows(rows: list[list[str]]) -> str:

@@ -5,6 +5,7 @@ Shape legend: H×W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from html import escape
 from math import isnan
 from pathlib import Path
@@ -28,18 +29,26 @@ _PICTURE_WIDTH = 420  # pixels; a strip shows four of them on a page 1160 wide, 
 _WRONG = (214, 69, 69)
 
 
-def write_html(table: DomainTable, path: str | Path, title: str, metrics: str | Path | None = None) -> None:
+def write_html(
+    table: DomainTable,
+    path: str | Path,
+    title: str,
+    metrics: str | Path | None = None,
+    further: Iterable[str] = (),
+) -> None:
     """Write the report.
 
     metrics  a run's metrics.csv: adds its loss and validation curves
+    further  sections of HTML, shown before the curves
 
     Raises: InputError if a file cannot be read or written
     """
     sections = [
-        _warnings(table),
+        warnings_html(table.warnings),
         _figures(table),
         section("Domains", _domains(table)),
-        section("IoU per class, in %", _matrix(table)),
+        section("IoU per class, in %", class_matrix({e.name: e for e in table.evaluations})),
+        *further,
         section("Training", "" if metrics is None else _charts(metrics)),
         section("Examples", _examples(table)),
         section("Run", run_facts(table)),
@@ -55,8 +64,9 @@ def _sentence(text: str) -> str:
 # ───────────────────────────── numbers ─────────────────────────────
 
 
-def _warnings(table: DomainTable) -> str:
-    return "".join(f'<p class="warning"><strong>Warning.</strong> {escape(text)}</p>' for text in table.warnings)
+def warnings_html(warnings: Iterable[str]) -> str:
+    """What a reader must know before trusting a score."""
+    return "".join(f'<p class="warning"><strong>Warning.</strong> {escape(text)}</p>' for text in warnings)
 
 
 def _figures(table: DomainTable) -> str:
@@ -114,20 +124,21 @@ def _bar(evaluation: Evaluation) -> str:
     return f'<span class="track"><i style="width:{100 * evaluation.mean_iou:.2f}%"></i>{line}</span>'
 
 
-def _matrix(table: DomainTable) -> str:
-    classes = table.evaluations[0].classes
+def class_matrix(evaluations: Mapping[str, Evaluation]) -> str:
+    """IoU per class: what a row is called → its evaluation; all have the same classes."""
+    classes = next(iter(evaluations.values())).classes
     head = "".join(
         f'<th><span>{escape(name)}</span><i style="background:{css_color(color)}"></i></th>'
         for name, color in zip(classes.names, classes.colors, strict=True)
     )
     rows = []
-    for e in table.evaluations:
+    for name, e in evaluations.items():
         cells = "".join(
             '<td class="absent">–</td>' if isnan(v) else f'<td style="--score:{v:.3f}">{percent(v)}</td>'
             for v in e.iou.tolist()
         )
-        rows.append(f"<tr><th>{escape(e.name)}</th>{cells}</tr>")
-    absent = any(bool(e.iou.isnan().any()) for e in table.evaluations)
+        rows.append(f"<tr><th>{escape(name)}</th>{cells}</tr>")
+    absent = any(bool(e.iou.isnan().any()) for e in evaluations.values())
     note = (
         '<p class="soft">–: the class is neither labelled nor predicted, and left out of the mean.</p>'
         if absent
@@ -184,7 +195,7 @@ def _examples(table: DomainTable) -> str:
         return ""
     classes = table.evaluations[0].classes
     heads = "".join(f"<span>{title}</span>" for title in ("image", "label", "prediction", "errors"))
-    parts = [_legend(classes), f'<div class="heads">{heads}</div>']
+    parts = [class_legend(classes, errors=True), f'<div class="heads">{heads}</div>']
     for e in table.evaluations:
         if e.examples:
             parts.append(f'<h3>{escape(e.name)} <span class="soft">mIoU {percent(e.mean_iou)}</span></h3>')
@@ -192,25 +203,20 @@ def _examples(table: DomainTable) -> str:
     return "".join(parts)
 
 
-def _legend(classes: ClassTable) -> str:
+def class_legend(classes: ClassTable, errors: bool = False) -> str:
+    """Colours and names. errors: pictures show wrong pixels, too"""
     entries = [
         f'<span><i style="background:{css_color(color)}"></i>{escape(name)}</span>'
         for name, color in zip(classes.names, classes.colors, strict=True)
     ]
     entries.append('<span><i style="background:#000"></i>ignored</span>')
-    entries.append('<span><i class="wrong"></i>wrong</span>')
+    if errors:
+        entries.append('<span><i class="wrong"></i>wrong</span>')
     return f'<div class="legend">{"".join(entries)}</div>'
 
 
 def _strip(example: Example, classes: ClassTable) -> str:
-    height, width = example.label_map.shape
-    shown_width = min(width, _PICTURE_WIDTH)
-    size = (shown_width, max(1, round(height * shown_width / width)))
-    image = np.asarray(Image.fromarray(example.image).resize(size, Image.Resampling.BILINEAR))
-    label_map, prediction = (
-        np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-        for labels in (example.label_map, example.prediction)
-    )
+    image, label_map, prediction = reduced(example)
     pictures = [
         inline_image("image", Image.fromarray(image), "jpeg"),
         inline_image("label", _palette_image(label_map, classes), "png"),
@@ -227,6 +233,20 @@ def _strip(example: Example, classes: ClassTable) -> str:
         f'<figure class="strip"><div>{"".join(pictures)}</div>'
         f"<figcaption>{escape(example.name)} · {right}</figcaption></figure>"
     )
+
+
+def reduced(example: Example) -> tuple[Pixels, Pixels, Pixels]:
+    """Image (h, w, 3), label map and prediction (h, w), as large as a page shows them."""
+    height, width = example.label_map.shape
+    shown_width = min(width, _PICTURE_WIDTH)
+    size = (shown_width, max(1, round(height * shown_width / width)))
+    image = Image.fromarray(example.image).resize(size, Image.Resampling.BILINEAR)
+    maps = (
+        Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
+        for labels in (example.label_map, example.prediction)
+    )
+    label_map, prediction = map(np.asarray, maps)
+    return np.asarray(image), label_map, prediction
 
 
 def error_picture(image: Pixels, label_map: Pixels, prediction: Pixels) -> Pixels:

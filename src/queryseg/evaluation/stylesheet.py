@@ -52,6 +52,31 @@ th { font-weight: 600; text-align: left; }
 .matrix td { min-width: 42px; height: 32px; padding: 0 5px; text-align: center; border: 1px solid var(--card);
   background: color-mix(in srgb, var(--heat) calc(var(--score) * 82%), var(--card)); }
 .matrix td.absent { color: var(--soft); background: none; }
+.matrix tbody.together { border-bottom: 10px solid var(--card); }
+.scores { width: 100%; }
+.scores th, .scores td { padding: 7px 12px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+.scores tbody th { padding-left: 0; }
+.scores tbody tr.follows th:first-child { color: transparent; }
+.scores tbody tr.continued th, .scores tbody tr.continued td { border-bottom-color: transparent; }
+.scores thead th { color: var(--soft); font-weight: 500; font-size: 13px; vertical-align: bottom; }
+.scores thead .number, .scores td { text-align: right; }
+.scores td { background: color-mix(in srgb, var(--heat) calc(var(--score, 0) * 60%), var(--card)); }
+.scores td.seen { outline: 2px dashed var(--soft); outline-offset: -3px; }
+.scores td.best { font-weight: 700; }
+.scores small, .scores thead small { display: block; font-weight: 400; font-size: 11.5px; color: var(--soft); }
+.scores td small { color: var(--ink); opacity: 0.75; }
+.confusion td { min-width: 27px; height: 24px; padding: 0 2px; font-size: 11px; border-color: var(--line); }
+.confusion td:not([style]) { background: none; }
+.confusion td.wrong { background: color-mix(in srgb, var(--wrong) calc(var(--score) * 82%), var(--card)); }
+.confusion thead th:first-child { font-size: 11px; text-align: right; padding-right: 10px; white-space: nowrap; }
+.confusion thead span { font-size: 12px; }
+.confusion tbody th { font-weight: 500; text-align: right; padding-right: 8px; }
+.side-by-side { display: flex; flex-wrap: wrap; gap: 4px 36px; }
+.side-by-side > div { max-width: 100%; }
+.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 6px; margin: 0 0 16px; }
+.worst figure { margin: 0; }
+.worst img { width: 100%; height: auto; display: block; border-radius: 4px; }
+.worst figcaption { font-size: 12.5px; color: var(--soft); margin-top: 2px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 18px; }
 .chart { width: 100%; max-width: 620px; height: auto; font-size: 11px; }
 .chart text { fill: var(--soft); }
@@ -62,6 +87,13 @@ th { font-weight: 600; text-align: left; }
 .curve-3 { stroke: var(--c3); } .curve-4 { stroke: var(--c4); } .curve-5 { stroke: var(--c5); }
 .chart .name-0 { fill: var(--c0); } .chart .name-1 { fill: var(--c1); } .chart .name-2 { fill: var(--c2); }
 .chart .name-3 { fill: var(--c3); } .chart .name-4 { fill: var(--c4); } .chart .name-5 { fill: var(--c5); }
+.plot { font-size: 12px; }
+.plot .run { font-weight: 600; }
+.plot .front { stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 6 4; }
+.plot .diagonal { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; }
+.plot .published { fill: var(--card); stroke: var(--soft); stroke-width: 1.5; }
+.fill-0 { fill: var(--c0); } .fill-1 { fill: var(--c1); } .fill-2 { fill: var(--c2); }
+.fill-3 { fill: var(--c3); } .fill-4 { fill: var(--c4); } .fill-5 { fill: var(--c5); }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 13px; }
 .legend span { display: inline-flex; align-items: center; gap: 6px; }
 .legend i.wrong { background: var(--wrong); }
