@@ -87,6 +87,6 @@ def test_what_keeps_no_segments_says_so(model, exported, tmp_path):
 
 def test_segments_must_agree_as_labels_must():
     nan = float("nan")
-    assert Parity("a", 1, 3, 1.0, nan, nan, nan, nan, 0.9999).passes("fp32")
-    assert not Parity("a", 1, 3, 1.0, nan, nan, nan, nan, 0.9998).passes("fp32")
+    assert Parity("a", 1, 3, 1.0, nan, nan, nan, nan, segment_agreement=0.9999).passes("fp32")
+    assert not Parity("a", 1, 3, 1.0, nan, nan, nan, nan, segment_agreement=0.9998).passes("fp32")
     assert Parity("a", 1, 3, 1.0, nan, nan, nan, nan).passes("fp32")

@@ -45,9 +45,8 @@ class ParityError(QuerysegError):
 class Parity:
     """One data set. Agreement is a share of pixels; scores and mIoU are nan where there are none.
 
-    num_classes      that the model itself predicts in these images
-    kept_by_pruning  share of labels that the model had before its queries were pruned; nan if they were not
     num_classes        that the model itself predicts in these images
+    kept_by_pruning    share of labels that the model had before its queries were pruned; nan if they were not
     segment_agreement  share of pixels with the same class and object in panoptic readings; nan for files without
     """
 
