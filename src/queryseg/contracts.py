@@ -151,7 +151,8 @@ class Backbone(Part):
         """`begin`, never in half precision: one grey level of a normalised dark image is 0.017, and bfloat16's steps
         there are 0.016."""
         kind = images.device.type
-        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # not for meta tensors
+        with torch.autocast(kind, enabled=False) if mixed else nullcontext():
             return self.begin(images)
 
     def freeze(self, until: int | None = None) -> None:
