@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from queryseg.cli import evaluate
 from queryseg.cli.main import VERBS, main
 from queryseg.data.coco_panoptic import CocoPanoptic, read_segment_ids
+from queryseg.errors import InputError
 from queryseg.inference.run_folder import read_model
 from queryseg.objectives import SetCriterion
 
@@ -357,6 +359,68 @@ def test_data_audit_and_cache(tmp_path, capsys, monkeypatch):
     assert not kept[0].exists()
     assert main([*arguments, "--columns", "0"]) == 2
     assert main([*arguments, "--num-images", "0"]) == 2
+
+
+def test_evaluate_several_runs(settings, data, tmp_path, capsys):
+    """A matrix in all formats; everything that can be wrong is said before the work."""
+    runs = [f"{name}={tmp_path / name}" for name in ("first", "second")]
+    for seed, name in enumerate(("first", "second")):
+        assert main([*settings, "--seed", str(seed), "--out", str(tmp_path / name)]) == 0
+    names = {"json": "matrix.json", "html": "new/matrix.html", "markdown": "matrix.md", "latex": "matrix.tex"}
+    outputs = {kind: tmp_path / name for kind, name in names.items()}
+    sources = ["--data", f"home={data}", f"away={data}", "--workers", "0", "--device", "cpu"]
+    files = [word for kind, path in outputs.items() for word in (f"--{kind}", str(path))]
+    command = ["evaluate", *runs, *sources, *files]
+    assert main([*command, "--corruptions", "contrast:5", "--timing-rounds", "1", "--seen", "second=away"]) == 0
+    content = json.loads(outputs["json"].read_text())
+    assert list(content["runs"]) == ["first", "second"]
+    assert list(content["runs"]["first"]["data"]) == ["home", "away", "home/contrast-5", "away/contrast-5"]
+    found = content["matrix"]
+    assert found["targets"] == ["home", "away"]
+    assert [found["runs"][run]["training_domain"] for run in ("first", "second")] == [[], ["away"]]
+    assert len(found["runs"]["second"]["latency"]["rounds"]) == 1
+    assert list(found["runs"]["second"]["corruptions"]) == ["home", "away"]
+    assert len(found["worst_images"]) == 4
+    assert found["worst_images"][0]["name"] in "abc"
+    assert "Worst images" in outputs["html"].read_text()
+    assert "### Sources × targets" in outputs["markdown"].read_text()
+    assert r"\toprule" in outputs["latex"].read_text()
+
+    finished = outputs["json"].read_bytes()
+    for wrong, sentence in (
+        ([*command[:2], *command[1:]], "is given twice"),
+        (["evaluate", runs[0], f"first={tmp_path / 'second'}", *sources, *files], "Two runs are called 'first'"),
+        ([*command, "--corruptions", "fgo"], "Did you mean 'fog'"),
+        ([*command[:-1], str(tmp_path)], "cannot be written"),
+        (["evaluate", runs[0], "gone=nowhere", *sources, *files], "There is no run nowhere"),
+        ([*command, "--timing-rounds", "-1"], "--timing-rounds is -1"),
+        ([*command, "--seen", "third=home"], "names the run 'third'"),
+    ):
+        assert sentence in fails(wrong, capsys)
+    assert outputs["json"].read_bytes() == finished, "what was there is not lost"
+    recipe = tmp_path / "second" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("- sky", "- heaven"))
+    assert "'first' calls label 2 'sky', but run 'second' 'heaven'" in fails(command, capsys)
+
+
+def test_results_of_finished_runs_are_kept(settings, data, tmp_path, capsys, monkeypatch):
+    """The second run meets an image that broke while the first one was evaluated."""
+    for name in ("first", "second"):
+        assert main([*settings, "--out", str(tmp_path / name)]) == 0
+    real, calls = evaluate.evaluate_many, []
+
+    def breaking(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise InputError("Image 'b.png' cannot be read; it may be damaged.")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(evaluate, "evaluate_many", breaking)
+    table = tmp_path / "table.json"
+    words = ["evaluate", str(tmp_path / "first"), str(tmp_path / "second"), "--data", str(data)]
+    assert main([*words, "--json", str(table), "--workers", "0", "--device", "cpu"]) == 2
+    assert "the results of first." in capsys.readouterr().out.replace("\n", " ")
+    assert list(json.loads(table.read_text())["runs"]) == ["first"]
 
 
 def test_help_names_every_verb(capsys):

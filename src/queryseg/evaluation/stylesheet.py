@@ -52,7 +52,6 @@ th { font-weight: 600; text-align: left; }
 .matrix td { min-width: 42px; height: 32px; padding: 0 5px; text-align: center; border: 1px solid var(--card);
   background: color-mix(in srgb, var(--heat) calc(var(--score) * 82%), var(--card)); }
 .matrix td.absent { color: var(--soft); background: none; }
-.matrix tbody.together { border-bottom: 10px solid var(--card); }
 .scores { width: 100%; }
 .scores th, .scores td { padding: 7px 12px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 .scores tbody th { padding-left: 0; }
@@ -65,14 +64,15 @@ th { font-weight: 600; text-align: left; }
 .scores td.best { font-weight: 700; }
 .scores small, .scores thead small { display: block; font-weight: 400; font-size: 11.5px; color: var(--soft); }
 .scores td small { color: var(--ink); opacity: 0.75; }
-.confusion td { min-width: 27px; height: 24px; padding: 0 2px; font-size: 11px; border-color: var(--line); }
+.confusion td { min-width: 21px; height: 22px; padding: 0; font-size: 10.5px; border-color: var(--line); }
 .confusion td:not([style]) { background: none; }
 .confusion td.wrong { background: color-mix(in srgb, var(--wrong) calc(var(--score) * 82%), var(--card)); }
 .confusion thead th:first-child { font-size: 11px; text-align: right; padding-right: 10px; white-space: nowrap; }
 .confusion thead span { font-size: 12px; }
-.confusion tbody th { font-weight: 500; text-align: right; padding-right: 8px; }
-.side-by-side { display: flex; flex-wrap: wrap; gap: 4px 36px; }
-.side-by-side > div { max-width: 100%; }
+.confusion thead i { width: 11px; height: 11px; }
+.confusion tbody th { font-weight: 500; font-size: 12px; text-align: right; padding-right: 8px; }
+.side-by-side { display: flex; flex-wrap: wrap; gap: 4px 28px; }
+.side-by-side > div { width: min-content; max-width: 100%; }
 .worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 6px; margin: 0 0 16px; }
 .worst figure { margin: 0; }
 .worst img { width: 100%; height: auto; display: block; border-radius: 4px; }

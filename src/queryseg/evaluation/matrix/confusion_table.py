@@ -31,7 +31,7 @@ def confusion_table(evaluation: Evaluation) -> str:
         pixels = int(labelled[chosen[row]])
         rows.append(f'<tr><th title="{pixels:,} labelled pixels">{escape(name)}</th>{cells}</tr>')
     return (
-        f'<table class="matrix confusion"><thead><tr><th class="soft">label ↓ prediction →</th>{head}</tr></thead>'
+        f'<table class="matrix confusion"><thead><tr><th class="soft">label ↓<br>prediction →</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 

@@ -72,29 +72,31 @@ def conditions(matrix: DomainMatrix) -> list[ScoreGrid]:
 
 
 def corruption_means(matrix: DomainMatrix) -> list[ScoreGrid]:
-    """For every corrupted target: a row per run; clean, every corruption, every group of several, mPC and rPC."""
-    grids = []
+    """A row per corrupted target and run; clean, every corruption, every group of several, mPC and rPC."""
+    if not matrix.corruptions:
+        return []
+    any_scores = next(iter(matrix.corruptions.values()))[matrix.runs[0]]
+    groups = [group for group, names in any_scores.groups.items() if len(names) > 1]
+    rows = []
     for target, found in matrix.corruptions.items():
-        any_run = found[matrix.runs[0]]
-        groups = [group for group, names in any_run.groups.items() if len(names) > 1]
-        rows = []
-        for run in matrix.runs:
-            of, e = found[run], matrix.evaluation(run, target)
+        together = []
+        for run, of in found.items():
+            e = matrix.evaluation(run, target)
             cells = [Cell.of(Estimate(e.mean_iou, e.mean_iou_interval), matrix.is_seen(run, target))]
             cells += [Cell.of(of.mean(name)) for name in of.corruptions]
             cells += [Cell.of(of.group_mean(group)) for group in groups]
-            rows.append(Row([run], [*cells, Cell.of(of.performance), Cell.of(of.relative_performance)]))
-        grids.append(
-            ScoreGrid(
-                f"{target} under corruption: mIoU in %, mean over severities",
-                ["run"],
-                ["clean", *map(_spaced, any_run.corruptions), *(f"all {group}" for group in groups), "mPC", "rPC"],
-                with_best(rows),
-                f"{_asked(any_run)}; mPC: mean over corruptions of the mean over severities; rPC: mPC in % of clean "
-                f"(Michaelis et al. 2019); {_INTERVALS}, the same images drawn for all columns",
-            )
+            together.append(Row([target, run], [*cells, Cell.of(of.performance), Cell.of(of.relative_performance)]))
+        rows += with_best(together)
+    return [
+        ScoreGrid(
+            "mIoU under corruption in %, mean over severities",
+            ["target", "run"],
+            ["clean", *map(_spaced, any_scores.corruptions), *(f"all {group}" for group in groups), "mPC", "rPC"],
+            rows,
+            f"{_asked(any_scores)}; mPC: mean over corruptions of the mean over severities; rPC: mPC in % of clean "
+            f"(Michaelis et al. 2019); {_INTERVALS}, the same images drawn for all columns",
         )
-    return grids
+    ]
 
 
 def corruption_severities(matrix: DomainMatrix) -> list[ScoreGrid]:
@@ -113,7 +115,7 @@ def corruption_severities(matrix: DomainMatrix) -> list[ScoreGrid]:
                 ]
                 together.append(Row([f"{_spaced(name)} ({CORRUPTIONS[name].group})", run], cells))
             rows += with_best(together)
-        title = f"{target} under corruption, severity by severity: mIoU in %"
+        title = f"{target}, severity by severity: mIoU in %"
         grids.append(ScoreGrid(title, ["corruption", "run"], [f"severity {level}" for level in levels], rows))
     return grids
 
@@ -134,7 +136,8 @@ def measure_scores(matrix: DomainMatrix) -> list[ScoreGrid]:
                     cells.append(Cell(value, interval, seen=matrix.is_seen(run, target)))
                 rows.append(Row([spelt(score), run], cells))
         settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in measured.metric.settings.items())
-        note = "; ".join(filter(None, [settings, "in %, likelihood in nats, Brier score in 0 … 2"]))
+        units = "likelihood in nats, Brier score in 0 … 2, error in %" if name == "calibration" else "in %"
+        note = "; ".join(filter(None, [units, settings]))
         grids.append(ScoreGrid(f"Measure {spelt(name)}", ["score", "run"], matrix.targets, rows, note))
     return grids
 

@@ -33,8 +33,7 @@ def write_matrix_html(matrix: DomainMatrix, path: str | Path, title: str, worst:
         warnings_html(matrix.warnings),
         figure_boxes(_boxes(matrix)),
         section(grid.title, grid_html(grid) + _legend(matrix)),
-        section("IoU per class, in %", _classes(matrix)),
-        *further_sections(matrix, worst),
+        *further_sections(matrix, worst, section("IoU per class, in %", _classes(matrix))),
         *(section(g.title, grid_html(g)) for g in matrix_grids.measure_scores(matrix)),
         *(section(f"Run {run}", run_facts(table)) for run, table in matrix.tables.items()),
     ]
@@ -42,15 +41,19 @@ def write_matrix_html(matrix: DomainMatrix, path: str | Path, title: str, worst:
     write_page(path, title, f"{lead} {_sentence('; '.join(matrix.captions))}", sections)
 
 
-def further_sections(matrix: DomainMatrix, worst: Sequence[WorstImage] = ()) -> list[str]:
-    """What the report of a single run shows, too: conditions, corruptions, speed, confusion, reliability, worst images;
-    each only if there is something to show."""
-    corruptions = _titled(matrix_grids.corruption_means(matrix))
-    severities = _titled(matrix_grids.corruption_severities(matrix))
+def further_sections(matrix: DomainMatrix, worst: Sequence[WorstImage] = (), classes: str = "") -> list[str]:
+    """What the report of a single run shows, too: speed, conditions, corruptions, confusion, reliability, worst images;
+    each only if there is something to show.
+
+    classes  a section that stands among them
+    """
+    corruptions = matrix_grids.corruption_means(matrix)
+    severities = _folded("Every severity", _titled(matrix_grids.corruption_severities(matrix)))
     return [
-        *(section(g.title, grid_html(g)) for g in matrix_grids.conditions(matrix)),
         section("mIoU under shift against time", _speed(matrix)),
-        section("Corruptions", corruptions + _folded("Every severity", severities)),
+        *(section(g.title, grid_html(g)) for g in matrix_grids.conditions(matrix)),
+        *(section(g.title, grid_html(g) + severities) for g in corruptions),
+        classes,
         section("Confusion: which class is taken for which", _confusion(matrix)),
         section("Reliability of confidence", _reliability(matrix)),
         section("Worst images", _worst(matrix, worst)),
@@ -114,10 +117,8 @@ def _legend(matrix: DomainMatrix) -> str:
 
 def _classes(matrix: DomainMatrix) -> str:
     """Runs below each other, target by target."""
-    return "".join(
-        f"<h3>{escape(target)}</h3>{class_matrix({run: matrix.evaluation(run, target) for run in matrix.runs})}"
-        for target in matrix.targets
-    )
+    places = [(target, run) for target in matrix.targets for run in matrix.runs]
+    return class_matrix({f"{target} · {run}": matrix.evaluation(run, target) for target, run in places})
 
 
 def _speed(matrix: DomainMatrix) -> str:
@@ -159,7 +160,9 @@ def _confusion(matrix: DomainMatrix) -> str:
             name = f"{run} · " if len(matrix.runs) > 1 else ""
             text = f'<p class="soft">{escape(name)}mIoU {percent(e.mean_iou)} %. {escape(most_confused(e))}</p>'
             tables.append(f'<div>{text}<div class="scroll">{confusion_table(e)}</div></div>')
-        parts.append(_folded(target, f'<div class="side-by-side">{"".join(tables)}</div>', target == shown_first))
+        scores = ", ".join(percent(matrix.evaluation(run, target).mean_iou) for run in matrix.runs)
+        tables_beside = f'<div class="side-by-side">{"".join(tables)}</div>'
+        parts.append(_folded(f"{target} · mIoU {scores} %", tables_beside, target == shown_first))
     return f'<p class="soft">{escape(note)}</p>{"".join(parts)}'
 
 

@@ -18,7 +18,8 @@ def reliability_plots(matrix: DomainMatrix) -> list[str]:
 
 
 def _plot(matrix: DomainMatrix, target: str) -> str:
-    plot = SvgPlot(f"reliability on {target}", (0, 100), (0, 100), "confidence in %", f"{target}: right pixels in %")
+    title, y_label = f"reliability on {target}", f"{target}: right pixels in %"
+    plot = SvgPlot(title, (0, 100), (0, 100), "confidence in %", y_label, width=360, height=300)
     plot.grid(_TICKS, _TICKS)
     plot.polyline([(0, 0), (100, 100)], "diagonal")
     for number, run in enumerate(matrix.runs):

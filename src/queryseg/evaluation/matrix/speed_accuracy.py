@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import isnan, pi
 
 from queryseg.evaluation.chart import Box
@@ -24,8 +25,9 @@ def speed_accuracy_plot(matrix: DomainMatrix) -> str:
     published = {point.name: (point.milliseconds, 100 * point.mean_iou) for point in matrix.published}
     bounds = [100 * bound for run in runs for bound in shifted[run].interval if not isnan(bound)]
     plot = _axes([*runs.values(), *published.values()], bounds, matrix.shift)
-    plot.polyline(_steps([runs[run] for run in matrix.pareto_front() if run in runs], plot.x_range[1]), "front")
-    taken: list[Box] = []
+    front = _steps([runs[run] for run in matrix.pareto_front() if run in runs], plot.x_range[1])
+    plot.polyline(front, "front")
+    taken = [_box(plot, *ends) for ends in pairwise(front)]
     for point in matrix.published:
         at = published[point.name]
         limit = ", or more" if point.slower else ""
@@ -36,11 +38,12 @@ def speed_accuracy_plot(matrix: DomainMatrix) -> str:
         kind, (low, high) = f"curve-{number % _NUM_COLORS}", shifted[run].interval
         fast, slow = matrix.latencies[run].quartiles
         plot.polyline([(fast, at[1]), (slow, at[1])], kind)
+        taken.append(_box(plot, (fast, at[1]), (slow, at[1])))
         interval = ""
         if not isnan(low):
             plot.polyline([(at[0], 100 * low), (at[0], 100 * high)], kind)
             interval = f" [{percent(low)}, {percent(high)}]"
-            taken.append((plot.x(at[0]) - 2, plot.y(100 * high), plot.x(at[0]) + 2, plot.y(100 * low)))
+            taken.append(_box(plot, (at[0], 100 * low), (at[0], 100 * high)))
         said = f"{run}: {at[1]:.1f}{interval} at {at[0]:.1f} ms, quartiles {fast:.1f} and {slow:.1f}"
         plot.mark(at, f"fill-{number % _NUM_COLORS}", said, 6)
         taken.append(_around(plot, at))
@@ -64,7 +67,7 @@ def _axes(points: list[Point], bounds: list[float], shift: str) -> SvgPlot:
         "milliseconds per image (logarithmic)",
         f"mIoU in %, {shift}",
         x_log=True,
-        width=900,
+        width=1040,
         height=460,
     )
     plot.grid(log_ticks(*x_range), linear_ticks(*y_range))
@@ -78,6 +81,14 @@ def _steps(front: list[Point], end: float) -> list[Point]:
         corners += [(x, corners[-1][1])] if corners else []
         corners.append((x, y))
     return [*corners, (end, corners[-1][1])]
+
+
+def _box(plot: SvgPlot, start: Point, end: Point) -> Box:
+    """What a horizontal or vertical line hides."""
+    (x1, x2), (y1, y2) = (
+        sorted((place(a), place(b))) for place, a, b in zip((plot.x, plot.y), start, end, strict=True)
+    )
+    return x1 - 2, y1 - 2, x2 + 2, y2 + 2
 
 
 def _around(plot: SvgPlot, at: Point) -> Box:
