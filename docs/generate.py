@@ -17,9 +17,9 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "recipes" / "qprompt_r1" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", *sorted((ROOT / "recipes").glob("*/README.md")))
 sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
-from summary import arm_table, figure_table, markdown, query_table, read_rows  # noqa: E402
+from summary import arm_table, class_group_table, figure_table, markdown, query_table, read_rows  # noqa: E402
 
 
 def read(path: Path) -> Any:
@@ -166,6 +166,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "arms": lambda: arm_table(read_rows(), "streets"),
     "figures": lambda: figure_table(read_rows(), "streets"),
     "queries": lambda: query_table(read_rows()),
+    "class_groups": lambda: class_group_table(read_rows()),
     "camvid_arms": lambda: arm_table(read_rows(), "camvid"),
 }
 

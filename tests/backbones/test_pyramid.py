@@ -143,3 +143,20 @@ def test_wrong_use_is_one_sentence() -> None:
         backbone.attach(NoAdapter())
     with pytest.raises(RecipeError, match="no linear layers to adapt"):
         backbone.projections(0)
+
+
+def test_frozen_norms_keep_their_statistics_while_the_network_learns() -> None:
+    backbone = PyramidBackbone("resnet18", options=NETWORKS["resnet18"], frozen_norms=True).train()
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [(m.running_mean.clone(), m.weight.clone()) for m in norms]
+    sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 96), 1).levels).backward()
+    for norm, (mean, weight) in zip(norms, before, strict=True):
+        assert torch.equal(norm.running_mean, mean)
+        assert torch.equal(norm.weight, weight)
+    assert [n for n, p in backbone.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not any(p.requires_grad for m in norms for p in m.parameters())
+    copy = deepcopy(backbone)
+    assert not any(m.training for m in copy.train().modules() if isinstance(m, torch.nn.BatchNorm2d))
+    swin = "swin_tiny_patch4_window7_224"
+    with pytest.raises(RecipeError, match="has no batch norms to freeze"):
+        PyramidBackbone(swin, options=NETWORKS[swin], frozen_norms=True)

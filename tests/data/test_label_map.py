@@ -108,3 +108,14 @@ def test_pixels_per_label() -> None:
     counts = pixels_per_label(LabelMap.parse("identity", TWO).apply(np.array([[0, 1, 1, 255]], np.uint8), "x"))
     assert counts.shape == (256,)
     assert {label: int(n) for label, n in enumerate(counts) if n} == {0: 1, 1: 2, 255: 1}
+
+
+def test_ade20k_begins_at_one():
+    label_map = LabelMap.parse("ade20k_ids", class_table("ade20k"))
+    assert label_map.apply(np.array([[0, 1, 150]], np.uint8), "x.png").tolist() == [[255, 0, 149]]
+    with pytest.raises(InputError, match="for the 150 classes of 'ade20k', but 'cityscapes' has 19"):
+        LabelMap.parse("ade20k_ids", class_table("cityscapes"))
+    with pytest.raises(UnknownLabelsError):
+        label_map.apply(np.array([[151]], np.uint8), "x.png")
+    names = class_table("ade20k").names
+    assert (names[0], names[12], names[136], names[149]) == ("wall", "person", "traffic light", "flag")

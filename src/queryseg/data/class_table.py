@@ -113,7 +113,23 @@ CAMVID = ClassTable(
     things=frozenset({8, 9, 10}),
 )  # fmt: skip
 
-_TABLES = {table.name: table for table in (CITYSCAPES, CAMVID)}
+# Names of the scene-parsing benchmark's objectInfo150.txt, the first of each; label files hold 1 … 150, 0 is nothing.
+_ADE20K = """
+    wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,
+    table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field,
+    armchair, seat, fence, desk, rock, wardrobe, lamp, bathtub, railing, cushion, base, box, column, signboard,
+    chest of drawers, counter, sand, sink, skyscraper, fireplace, refrigerator, grandstand, path, stairs, runway,
+    case, pool table, pillow, screen door, stairway, river, bridge, bookcase, blind, coffee table, toilet, flower,
+    book, hill, bench, countertop, stove, palm, kitchen island, computer, swivel chair, boat, bar, arcade machine,
+    hovel, bus, towel, light, truck, tower, chandelier, awning, streetlight, booth, television receiver, airplane,
+    dirt track, apparel, pole, land, bannister, escalator, ottoman, bottle, buffet, poster, stage, van, ship,
+    fountain, conveyer belt, canopy, washer, plaything, swimming pool, stool, barrel, basket, waterfall, tent, bag,
+    minibike, cradle, oven, ball, food, step, tank, trade name, microwave, pot, animal, bicycle, lake, dishwasher,
+    screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan, pier, crt screen, plate,
+    monitor, bulletin board, shower, radiator, glass, clock, flag
+"""
+
+_ADE20K_NAMES = tuple(" ".join(name.split()) for name in _ADE20K.split(","))
 
 
 def class_table(source: str | Sequence[str] | Mapping[str, object] | ClassTable) -> ClassTable:
@@ -173,3 +189,8 @@ def as_color(value: object) -> Color:
     if isinstance(value, Sequence) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
         return (value[0], value[1], value[2])
     raise InputError(f"A color is given as {value!r}; give three whole numbers from 0 to 255, as in [128, 64, 128].")
+
+
+ADE20K = ClassTable("ade20k", _ADE20K_NAMES, distinct_colors(len(_ADE20K_NAMES)))
+
+_TABLES = {table.name: table for table in (CITYSCAPES, CAMVID, ADE20K)}

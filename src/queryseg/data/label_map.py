@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from queryseg.data.class_table import CITYSCAPES_IDS, ClassTable, Color, as_color
+from queryseg.data.class_table import ADE20K, CITYSCAPES, CITYSCAPES_IDS, ClassTable, Color, as_color
 from queryseg.data.image_file import LabelArray, LabelKind, pack_color
 from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.types import IGNORE
 
-PRESETS = ("identity", "cityscapes_ids", "cityscapes_train_ids")
+PRESETS = ("identity", "cityscapes_ids", "cityscapes_train_ids", "ade20k_ids")
 
 _UNKNOWN = IGNORE - 1  # ClassTable leaves this label free
 _MAX_ID = 2**16 - 1
@@ -50,6 +50,7 @@ class LabelMap:
 
         "identity"                                           values are class indices already, 255 is ignored
         "cityscapes_ids", "cityscapes_train_ids"             the official tables (ids 0..33; trainIds 0..18)
+        "ade20k_ids"                                         the scene-parsing benchmark's: 1..150, 0 is ignored
         {road: 7, vehicle: [26, 27, 28], ignore: [0, 255]}   ids of each class; several ids merge
         {road: [[128, 64, 128]], ignore: [[0, 0, 0]]}        colors of each class, in RGB files
         {preset: identity, ignore: [11]}                     a preset and further ignored ids
@@ -139,10 +140,14 @@ def _preset(name: str, classes: ClassTable) -> dict[int, int]:
         raise InputError(f"There is no label map '{name}'.{did_you_mean(name, PRESETS)}")
     if name == "identity":
         return {**{i: i for i in range(len(classes))}, IGNORE: IGNORE}
-    if len(classes) != 19:
+    owner = ADE20K if name == "ade20k_ids" else CITYSCAPES
+    if len(classes) != len(owner):
         raise InputError(
-            f"Label map '{name}' is for the 19 classes of 'cityscapes', but '{classes.name}' has {len(classes)}."
+            f"Label map '{name}' is for the {len(owner)} classes of '{owner.name}', but '{classes.name}' has "
+            f"{len(classes)}."
         )
+    if owner is ADE20K:
+        return {0: IGNORE, **{label + 1: label for label in range(len(ADE20K))}}
     train_ids = {label for label in CITYSCAPES_IDS.values() if label != IGNORE}
     # 255 in label ids is the license plate's -1, wrapped to 8 bits.
     return {**(CITYSCAPES_IDS if name == "cityscapes_ids" else {i: i for i in train_ids}), IGNORE: IGNORE}

@@ -46,6 +46,7 @@ class Seen:
     positions     (1 or B, S, D) encodings of the same cells
     blocked       (B, A or 1, S) bool, or None
     looking       (B, A, D) positions with which queries look, or None: their own
+    pixels        (B, S) which cells of the level these are, or None: all of them, in order
     """
 
     keys: Tensor
@@ -53,6 +54,7 @@ class Seen:
     positions: Tensor
     blocked: Tensor | None = None
     looking: Tensor | None = None
+    pixels: Tensor | None = None
 
 
 class CrossAttentionLayer(nn.Module):

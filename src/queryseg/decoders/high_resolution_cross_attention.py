@@ -121,7 +121,8 @@ class HighResolutionCrossAttention(CrossAttention):
             return Seen(keys, values, positions, looking=looking)
         pixels, outside = self.chosen(index, memory, attentions)
         values, positions = take_rows(values, pixels), take_rows(positions, pixels)
-        return Seen(values + positions, values, positions, None if outside is None else outside[:, None], looking)
+        blocked = None if outside is None else outside[:, None]
+        return Seen(values + positions, values, positions, blocked, looking, pixels)
 
     def chosen(self, index: int, memory: Memory, attentions: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
         """What an HRCA layer reads: pixels (B, T) of its level, and which of these entries are none (B, T) or None."""

@@ -70,7 +70,7 @@ def evaluate(
     per_image: list[Tensor] = []
     examples: list[Example] = []
     start = time.perf_counter()
-    with _untouched(engine), torch.no_grad():  # not inference_mode: what a part caches then would break later training
+    with untouched(engine), torch.no_grad():  # not inference_mode: what a part caches then would break later training
         if device is not None and isinstance(engine, nn.Module):
             engine.to(device)
         for index, sample in enumerate(_samples(dataset, num_workers)):
@@ -148,7 +148,7 @@ def _samples(dataset: SegmentationDataset, num_workers: int) -> Iterator[Sample]
 
 
 @contextmanager
-def _untouched(engine: object) -> Iterator[None]:
+def untouched(engine: object) -> Iterator[None]:
     """Eval mode inside; afterwards every module is in its old mode (frozen parts of a training model are in eval mode
     on purpose) and all random states are as before (loaders, data sets and parts may draw)."""
     modules = list(engine.modules()) if isinstance(engine, nn.Module) else []
