@@ -6,6 +6,7 @@ Shape legend: B images, Q queries, D width, S cells of a level.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -13,10 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from queryseg.backbones import PyramidBackbone
 from queryseg.contracts import Backbone
 from queryseg.decoders import HighResolutionCrossAttention
 from queryseg.errors import RecipeError
+from queryseg.inference.engine import Engine
+from queryseg.pixel_decoders import Deformable
 from queryseg.queries import FocusAwareQueries, LearnableQueries
+from queryseg.readouts import Mixture
+from queryseg.segmenter import Parts, build_segmenter
 from queryseg.types import Dims, Features, Prediction, Queries, Trunk
 
 B, Q, D = 2, 5, 8
@@ -262,3 +268,25 @@ def test_eval_mode_answers_as_training_does() -> None:
 def test_what_does_not_fit_is_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         HighResolutionCrossAttention(options.pop("dims", DIMS), **options)
+
+
+@pytest.mark.parametrize("size", [(70, 100), (33, 200), (224, 160)])
+def test_images_of_any_size_on_a_pyramid(size: tuple[int, int]) -> None:
+    """Sides that 32 does not divide are padded; most of these images have fewer than 32 coarse cells."""
+    options = {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32), "stem_width": 8}
+    four: Any = partial(Deformable, width=16, num_layers=1, hidden=16, num_heads=2, groups=4, num_levels=4)
+    parts = Parts(
+        PyramidBackbone("resnet18", options=options),
+        partial(four, positions="conditional"),
+        partial(FocusAwareQueries, num_queries=Q),
+        partial(HighResolutionCrossAttention, num_layers=5, hidden=16, num_heads=2),
+        Mixture,
+    )
+    model = build_segmenter(("a", "b", "c"), parts).eval()
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    engine = Engine(model)
+    with torch.no_grad():
+        assert engine(images).shape == (2, *size)
+        assert bool(engine.find(images).scores().isfinite().all())
+        masks = model(model.normalise(images)).final.mask_logits
+    assert masks.shape[-2:] == tuple(-(-side // 32) * 8 for side in size)

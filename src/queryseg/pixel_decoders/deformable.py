@@ -115,7 +115,8 @@ class Deformable(PixelDecoder):
         )
 
     def undecayed(self) -> frozenset[str]:
-        return frozenset({"encoder_level_embed", "decoder_level_embed"})
+        tables = {name for name, _ in self.named_parameters() if name.endswith((".rows", ".columns"))}
+        return frozenset({"encoder_level_embed", "decoder_level_embed"} | tables)
 
     def exchange(self, maps: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
         """What the layers make of the coarse levels: (B, D, h, w) each → the same shapes."""
