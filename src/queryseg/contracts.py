@@ -239,7 +239,8 @@ class QuerySource(Part):
 
     def refine(self, queries: Queries, round: Round) -> Queries:
         """Called with the reading before layer 0 (round.layer −1) and after every layer but the last, behind which
-        nothing reads queries; isolated rows included. In eval mode the masks of these readings may be coarser."""
+        nothing reads queries; isolated rows included. In eval mode the masks of these readings may be coarser, as fine
+        as the level `round.upcoming`."""
         return queries
 
 

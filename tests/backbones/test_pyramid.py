@@ -160,3 +160,11 @@ def test_frozen_norms_keep_their_statistics_while_the_network_learns() -> None:
     swin = "swin_tiny_patch4_window7_224"
     with pytest.raises(RecipeError, match="has no batch norms to freeze"):
         PyramidBackbone(swin, options=NETWORKS[swin], frozen_norms=True)
+
+
+def test_swins_position_tables_are_spared_by_weight_decay() -> None:
+    name = "swin_tiny_patch4_window7_224"
+    spared = PyramidBackbone(name, options=NETWORKS[name]).undecayed()
+    assert len(spared) == 4  # one per block
+    assert all(table.endswith("relative_position_bias_table") for table in spared)
+    assert not PyramidBackbone("resnet18", options=NETWORKS["resnet18"]).undecayed()

@@ -115,6 +115,10 @@ class PyramidBackbone(Backbone):
             trunk, tokens=last.flatten(2).transpose(1, 2), grid=tuple(last.shape[-2:]), depth=1, taps=tuple(maps)
         )
 
+    def undecayed(self) -> frozenset[str]:
+        tables = ("relative_position_bias_table", "absolute_pos_embed")
+        return frozenset(name for name, _ in self.named_parameters() if name.endswith(tables))
+
     def finish(self, trunk: Trunk) -> Trunk:
         return trunk
 

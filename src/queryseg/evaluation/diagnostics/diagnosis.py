@@ -230,6 +230,8 @@ def diagnose(
     """
     if num_images is not None and num_images < 1:
         raise InputError(f"Diagnostics of {num_images} images are asked for; look at 1 at least.")
+    if num_attention_images < 0:
+        raise InputError(f"Attention maps of {num_attention_images} images are asked for; 0 draws none.")
     if attention_queries:
         check_chosen(model, attention_queries, max(attention_queries) + 1)
     attention: dict[str, tuple[AttendedImage, ...]] = {}
