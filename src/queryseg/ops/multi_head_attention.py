@@ -60,7 +60,8 @@ class MultiHeadAttention(nn.Module):
         attention = None
         if weights:
             with full_precision(query):
-                scores = at_least_float32(query) @ at_least_float32(key).transpose(-1, -2) * query.shape[-1] ** -0.5
+                scaled = at_least_float32(query) * query.shape[-1] ** -0.5
+                scores = scaled @ at_least_float32(key).transpose(-1, -2)
                 each = (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
                 attention = each.mean(1)
             out = each.to(value.dtype) @ value
