@@ -58,6 +58,22 @@ ARMS: Mapping[str, Arm] = {
             "model.decoder": _part("decoders.CrossAttention", hidden=4 * WIDTH),
         },
     ),
+    "faseg": Arm(
+        "FASeg",
+        {
+            "model.backbone.pyramid": "bilinear",
+            "model.pixel_decoder": _part(
+                "pixel_decoders.Deformable",
+                width=WIDTH,
+                num_layers=3,
+                hidden=2 * WIDTH,
+                positions="conditional",
+                num_levels=4,
+            ),
+            "model.queries": _part("queries.FocusAwareQueries"),
+            "model.decoder": _part("decoders.HighResolutionCrossAttention", hidden=4 * WIDTH),
+        },
+    ),
     "eomt": Arm("EoMT", {"model.decoder": _part("decoders.MaskedInjection", num_blocks=2)}),
     "qprompt": _grqa("QPrompt", start=1.0),
     "alignment": _grqa("+ image alignment", reward="none"),
@@ -68,6 +84,15 @@ ARMS: Mapping[str, Arm] = {
     "present_only": _grqa("QPrompt-R1, present classes only", present_only=True),
     "temperature": _grqa("QPrompt-R1, temperature 0.1", temperature=0.1),
 }
+BY_CLASS = ("mask2former", "faseg")
+"""Arms that are compared on small and thin classes apart, which is what FASeg is for; their rows tell every class."""
+
+CLASS_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "thin": ("fence", "pole"),
+    "small": ("traffic light", "traffic sign", "person", "rider", "motorcycle", "bicycle"),
+}
+"""Chosen before anything was measured; all other classes are the rest."""
+
 VARIANTS = ("image_1", "present_only", "temperature")
 """What the paper's own setting was varied in once its results were known; everything else was fixed before."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from arms import ARMS, NUM_QUERIES, ROOT
+from arms import ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT
 
 from queryseg.training.sweep_table import SeedMean
 
@@ -17,8 +17,9 @@ RESULTS = ROOT / "benchmarks" / "results" / "generalization.jsonl"
 
 
 def read_rows() -> list[Row]:
-    """What is finished."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    """What is finished; of a run that was measured again, the last row."""
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return list({row["run"]: row for row in rows}.values())
 
 
 def over_seeds(values: Sequence[float]) -> str:
@@ -125,9 +126,42 @@ def query_table(rows: list[Row]) -> str:
     return markdown(titles, lines) if lines else "Nothing has been measured yet."
 
 
+def group_scores(row: Row) -> dict[str, float]:
+    """Mean IoU of each group of classes, on the source domain and over the unseen ones."""
+    source, *others = row["iou"].values()
+    grouped = {name for group in CLASS_GROUPS.values() for name in group}
+    groups = {**CLASS_GROUPS, "the rest": tuple(name for name in source if name not in grouped)}
+
+    def mean(domain: dict[str, float | None], names: Sequence[str]) -> float:
+        return float(np.mean([score for name in names if (score := domain[name]) is not None]))
+
+    found = {f"source, {title}": mean(source, names) for title, names in groups.items()}
+    return found | {f"unseen, {t}": float(np.mean([mean(d, names) for d in others])) for t, names in groups.items()}
+
+
+def class_group_table(rows: list[Row]) -> str:
+    """Small and thin classes apart, on streets; the last line compares seed by seed."""
+    rows = [row for row in rows if row["setting"] == "streets" and row["queries"] is None and "iou" in row]
+    scores = {arm: {row["seed"]: group_scores(row) for row in rows if row["arm"] == arm} for arm in BY_CLASS}
+    base, ours = (scores[arm] for arm in BY_CLASS)
+    if not base or not ours:
+        return "Nothing has been measured yet."
+    titles = list(group_scores(rows[0]))
+    lines = []
+    for arm in BY_CLASS:
+        found = scores[arm].values()
+        means = (over_seeds([one[title] for one in found]) for title in titles)
+        lines.append([ARMS[arm].title, str(len(found)), *means])
+    both = sorted(base.keys() & ours.keys())
+    pairs = {title: [ours[seed][title] - base[seed][title] for seed in both] for title in titles}
+    differences = [f"{'+' if np.mean(values) >= 0 else ''}{over_seeds(values)}" for values in pairs.values()]
+    return markdown(["arm", "seeds", *titles], [*lines, ["difference", str(len(both)), *differences]])
+
+
 def summary(rows: list[Row]) -> str:
     """All tables as Markdown."""
     parts = {"Streets": arm_table(rows, "streets"), "Queries": figure_table(rows, "streets")}
+    parts["Small and thin classes"] = class_group_table(rows)
     parts["Number of queries"] = query_table(rows)
     parts["CamVid, day to dusk"] = arm_table(rows, "camvid")
     return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())

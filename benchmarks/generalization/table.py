@@ -19,11 +19,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import torch
-from arms import ROOT, STAGE_ONE, Run, all_runs
+from arms import BY_CLASS, ROOT, STAGE_ONE, Run, all_runs
 from rich.console import Console
 from summary import RESULTS, read_rows, summary
 from torch import Tensor
@@ -35,6 +36,7 @@ from queryseg.data.protocol import Protocol
 from queryseg.data.streets import DOMAINS, Streets
 from queryseg.evaluation.curve import read_curves
 from queryseg.evaluation.diagnostics import diagnose, has_queries
+from queryseg.evaluation.evaluation import Evaluation
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.host_memory import keep_freed_memory
 from queryseg.inference.run_folder import read_model
@@ -152,9 +154,16 @@ def measured(run: Run, out: Path, content: dict[str, Any]) -> dict[str, Any]:
         "seed": run.seed,
         "steps": content["training"]["steps"],
         "mean_iou": {found.name: round(found.mean_iou, 5) for found in evaluations},
+        **({"iou": {found.name: class_scores(found) for found in evaluations}} if run.arm in BY_CLASS else {}),
         "figures": {name: {k: v and round(v, 4) for k, v in found.items()} for name, found in figures.items()},
         **last_statistics(out / "metrics.csv"),
     }
+
+
+def class_scores(found: Evaluation) -> dict[str, float | None]:
+    """IoU per class; None for classes that neither labels nor predictions know."""
+    scores = zip(found.class_names, found.iou.tolist(), strict=True)
+    return {name: None if isnan(score) else round(score, 5) for name, score in scores}
 
 
 def last_statistics(metrics: Path) -> dict[str, float]:
@@ -175,7 +184,7 @@ def run_one(name: str, work: Path, camvid: Path | None) -> None:
 
 def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
     """What is missing, `jobs` at a time; the runs of one chain (a first stage and its forks) follow each other."""
-    done = {row["run"] for row in read_rows()}
+    done = {row["run"] for row in read_rows() if row["arm"] not in BY_CLASS or "iou" in row}
     chains: dict[str, list[Run]] = {}
     for run in all_runs():
         wanted = run.name not in done and run.name.startswith(only) and (run.setting != "camvid" or camvid)

@@ -240,7 +240,8 @@ class QuerySource(Part):
 
     def refine(self, queries: Queries, round: Round) -> Queries:
         """Called with the reading before layer 0 (round.layer −1) and after every layer but the last, behind which
-        nothing reads queries; isolated rows included. In eval mode the masks of these readings may be coarser."""
+        nothing reads queries; isolated rows included. In eval mode the masks of these readings may be coarser, as fine
+        as the level `round.upcoming`."""
         return queries
 
 
@@ -392,7 +393,6 @@ CAPABILITIES: Mapping[str, str] = {
     "joint_embeddings": "the backbone projects into an image–text space",
     "text_context": "features.context holds one text embedding per class",
     "level_positions": "features.positions holds one map per level",
-    "position_maps": "features.positions are learned maps of all four levels",
     "query_content": "features.extras holds query contents made by the adapter",
     "query_position": "features.extras holds query positions made by the adapter",
     "refinement": "the decoder calls refine, with attention maps over whole levels if asked",

@@ -285,7 +285,10 @@ class SegmentReading:
 class Round:
     """What just happened in the decoder, told to `QuerySource.refine`; layer −1 is the reading before any layer.
 
-    attention (B, Q, S) averaged over heads, in the graph, or None (not asked for, or not over a whole level).
+    level      that the layer read
+    attention  (B, Q, S) averaged over heads, in the graph, or None (not asked for, or there is none to follow)
+    positions  (1 or B, S, D) encodings of the cells that `attention` is over
+    upcoming   the level at whose size the next layer reads masks; those of `prediction` are exact there in any mode
     """
 
     layer: int
@@ -293,6 +296,8 @@ class Round:
     features: Features
     level: int | None = None
     attention: Tensor | None = None
+    positions: Tensor | None = None
+    upcoming: int = 0
 
 
 @dataclass(frozen=True)

@@ -143,3 +143,28 @@ def test_wrong_use_is_one_sentence() -> None:
         backbone.attach(NoAdapter())
     with pytest.raises(RecipeError, match="no linear layers to adapt"):
         backbone.projections(0)
+
+
+def test_frozen_norms_keep_their_statistics_while_the_network_learns() -> None:
+    backbone = PyramidBackbone("resnet18", options=NETWORKS["resnet18"], frozen_norms=True).train()
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [(m.running_mean.clone(), m.weight.clone()) for m in norms]
+    sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 96), 1).levels).backward()
+    for norm, (mean, weight) in zip(norms, before, strict=True):
+        assert torch.equal(norm.running_mean, mean)
+        assert torch.equal(norm.weight, weight)
+    assert [n for n, p in backbone.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not any(p.requires_grad for m in norms for p in m.parameters())
+    copy = deepcopy(backbone)
+    assert not any(m.training for m in copy.train().modules() if isinstance(m, torch.nn.BatchNorm2d))
+    swin = "swin_tiny_patch4_window7_224"
+    with pytest.raises(RecipeError, match="has no batch norms to freeze"):
+        PyramidBackbone(swin, options=NETWORKS[swin], frozen_norms=True)
+
+
+def test_swins_position_tables_are_spared_by_weight_decay() -> None:
+    name = "swin_tiny_patch4_window7_224"
+    spared = PyramidBackbone(name, options=NETWORKS[name]).undecayed()
+    assert len(spared) == 4  # one per block
+    assert all(table.endswith("relative_position_bias_table") for table in spared)
+    assert not PyramidBackbone("resnet18", options=NETWORKS["resnet18"]).undecayed()

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from arms import ARMS, Run, all_runs
-from summary import FIGURES, arm_table, difference, figure_table, query_table
+from summary import FIGURES, arm_table, class_group_table, difference, figure_table, query_table
 
+from queryseg.data.class_table import CITYSCAPES
 from queryseg.recipe_file import build, resolve
 from queryseg.segmenter import build_segmenter
 from queryseg.training.step import build_objectives
@@ -72,3 +73,19 @@ def test_number_of_queries() -> None:
     table = query_table([found | {"regrouped_per_100_steps": 0.125}])
     assert table.splitlines()[-1] == "| 50, QPrompt | 60.0 | 20.0 | 20.0 | 2.5 | 9.0 | 12.5 % |"
     assert query_table([]) == arm_table([], "streets") == "Nothing has been measured yet."
+
+
+def test_small_and_thin_classes_stand_apart() -> None:
+    names = CITYSCAPES.names
+
+    def scored(arm: str, seed: int, pole: float, person: float) -> dict[str, Any]:
+        known = dict.fromkeys(names, 0.5) | {"pole": pole, "person": person, "train": None}
+        return row(arm, seed, 0.5, 0.5) | {"iou": {"clear": known, "fog": dict.fromkeys(names, 0.25)}}
+
+    rows = [scored("mask2former", 0, 0.3, 0.5), scored("mask2former", 1, 0.3, 0.5)]
+    assert class_group_table(rows) == "Nothing has been measured yet."
+    rows += [scored("faseg", 0, 0.4, 0.8), scored("faseg", 1, 0.4, 0.8), row("mask2former", 2, 0.6, 0.2)]
+    lines = class_group_table(rows).splitlines()
+    assert lines[0].startswith("| arm | seeds | source, thin | source, small | source, the rest | unseen, thin |")
+    assert lines[2].startswith("| Mask2Former | 2 | 40.0 ± 0.0 | 50.0 ± 0.0 | 50.0 ± 0.0 | 25.0 ± 0.0 |")
+    assert lines[4].startswith("| difference | 2 | +5.0 ± 0.0 | +5.0 ± 0.0 | +0.0 ± 0.0 |")

@@ -201,6 +201,8 @@ def test_diagnose(settings, data, tmp_path, capsys):
     assert [image.step for image in events.Images("queries")] == [3]
 
     assert "given twice" in fails(["diagnose", str(run), str(run), *arguments], capsys)
+    assert "no cross-attention to show" in fails(["diagnose", str(run), *arguments, "--queries", "1"], capsys)
+    assert "0 draws none" in fails(["diagnose", str(run), *arguments, "--attention-images", "-1"], capsys)
     assert "look at 1 at least" in fails(["diagnose", str(run), *arguments, "--num-images", "-2"], capsys)
     assert "names 'home' twice" in fails(["diagnose", str(run), "--data", "home=a", "home=b", "--out", "x"], capsys)
     assert "There is no run" in fails(["diagnose", str(tmp_path / "no"), *arguments], capsys)

@@ -13,37 +13,46 @@ import torch
 
 from queryseg.backbones import PlainViT
 from queryseg.cli.list import find_parts
-from queryseg.decoders import PixelClassifier
+from queryseg.decoders import HighResolutionCrossAttention, PixelClassifier
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
-from queryseg.queries import LearnableQueries, NoQueries
+from queryseg.queries import FocusAwareQueries, LearnableQueries, NoQueries
 from queryseg.readouts import Mixture, PerPixel
 from queryseg.recipe_file import options_of
 from queryseg.segmenter import Parts, Segmenter, build_segmenter
 
 TINY_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}
 SMALL = {"width": 32, "hidden": 48, "num_layers": 4, "num_heads": 4, "groups": 8, "num_blocks": 2}
+ALL_LEVELS = {"num_levels": 4, "levels": (0, 1, 2, 3), "positions": "conditional"}
 NAMES = ("road", "building", "sky")
 
 
-def small(part: type) -> Callable[..., Any]:
-    """The part at the smallest size."""
-    return partial(part, **{name: value for name, value in SMALL.items() if name in options_of(part)})
+def small(part: type, more: dict[str, Any] | None = None) -> Callable[..., Any]:
+    """The part at the smallest size that shows all it does."""
+    options = {**SMALL, **(more or {})}
+    if part is HighResolutionCrossAttention:
+        options["num_layers"] = 5  # its fourth is the first that reads pixels, and the fifth comes after it
+    return partial(part, **{name: value for name, value in options.items() if name in options_of(part)})
 
 
 def compose(pixel_decoder: type, decoder: type) -> Segmenter:
-    """On a plain ViT, with one level if that fits and four otherwise. Raises: RecipeError if neither does."""
+    """On a plain ViT, with one level if that fits, else four, of which queries read the coarse three if that fits and
+    else all. Raises: RecipeError if nothing does."""
     torch.manual_seed(0)
     queries: Any = partial(LearnableQueries, num_queries=5, position="level_positions" in decoder.requires, std=1.0)
     readout: Any = Mixture
     if decoder is PixelClassifier:
         queries, readout = NoQueries, PerPixel
-    try:
-        backbone = PlainViT("vit_tiny_patch16_224", image_size=32, options=TINY_VIT)
-        return build_segmenter(NAMES, Parts(backbone, small(pixel_decoder), queries, small(decoder), readout))
-    except RecipeError:
-        backbone = PlainViT("vit_tiny_patch16_224", image_size=32, options=TINY_VIT, pyramid="bilinear")
-        return build_segmenter(NAMES, Parts(backbone, small(pixel_decoder), queries, small(decoder), readout))
+    if decoder is HighResolutionCrossAttention:
+        queries = partial(FocusAwareQueries, num_queries=5)
+    vit: Any = partial(PlainViT, "vit_tiny_patch16_224", image_size=32, options=TINY_VIT)
+    for pyramid, more in (("none", {}), ("bilinear", {}), ("bilinear", ALL_LEVELS)):
+        try:
+            parts = Parts(vit(pyramid=pyramid), small(pixel_decoder, more), queries, small(decoder), readout)
+            return build_segmenter(NAMES, parts)
+        except RecipeError as error:
+            refused = error
+    raise refused
 
 
 PIXEL_DECODERS, DECODERS = find_parts("pixel_decoders"), find_parts("decoders")

@@ -17,13 +17,15 @@ from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, 
 
 DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2)
 PYRAMID = Dims(("a", "b", "c"), 16, 2, (16, 12, 8, 4), (32, 16, 8, 4), 4, 16, joinable=2)
+FOUR_LEVELS = replace(DIMS, channels=(16,) * 4, strides=(32, 16, 8, 4))
 PARTS = {path: (seam, part) for seam in SEAMS for path, part in find_parts(seam).items()}
 SIZED = {path: (seam, part) for path, (seam, part) in PARTS.items() if seam not in ("backbones", "readouts")}
 
 
 def sizes(path: str) -> Dims:
-    """What a part of this seam receives: pixel decoders may read a pyramid."""
-    return PYRAMID if SIZED[path][0] == "pixel_decoders" else DIMS
+    """What a part of this seam receives: pixel decoders may read a pyramid, some decoders all levels of one."""
+    seam, part = SIZED[path]
+    return PYRAMID if seam == "pixel_decoders" else FOUR_LEVELS if "level_positions" in part.requires else DIMS
 
 
 def paths(seam: str) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from queryseg.errors import RecipeError
@@ -45,3 +46,18 @@ def test_first_weights_are_torchs() -> None:
 def test_a_width_that_heads_cannot_share_is_refused() -> None:
     with pytest.raises(RecipeError, match="width 10 cannot be split among 4 heads"):
         MultiHeadAttention(10, 4)
+
+
+def test_scores_stay_in_float32_under_mixed_precision() -> None:
+    """Halved scores would make the weights of 60 against 60.1 equal."""
+    ours = MultiHeadAttention(D, 1)
+    query, key, value = torch.randn(B, Q, D), torch.randn(B, S, D), torch.randn(B, S, D)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, attention = ours(query, key, value, weights=True)
+        halved = [F.linear(x, w) for x, w in zip((query, key), ours.in_proj_weight.chunk(3), strict=False)]
+    assert out.dtype == torch.bfloat16
+    assert attention is not None
+    assert attention.dtype == torch.float32
+    expected = (halved[0].float() @ halved[1].float().mT * D**-0.5).softmax(-1)
+    torch.testing.assert_close(attention, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(attention.sum(-1), torch.ones(B, Q), rtol=0, atol=1e-6)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from queryseg.ops.sine_positions import sine_positions
+from queryseg.ops.sine_positions import sine_points, sine_positions
 
 
 def test_first_half_tells_rows_and_second_half_columns() -> None:
@@ -24,3 +24,10 @@ def test_half_precision_tells_neighbours_of_long_maps_apart() -> None:
     exact = sine_positions(torch.empty(1, 64, 1, 512, dtype=torch.float64))
     assert positions.dtype == torch.bfloat16
     assert (positions.double() - exact).abs().max() < 2**-8
+
+
+def test_points_are_encoded_as_cells_at_their_place() -> None:
+    cells = sine_positions(torch.empty(1, 16, 5, 7, dtype=torch.float64))
+    y, x = 3 / (5 + 1e-6), 6 / (7 + 1e-6)  # the cell in row 2 and column 5
+    points = torch.tensor([[[x, y]]], dtype=torch.float64)
+    torch.testing.assert_close(sine_points(points, 16)[0, 0], cells[0, :, 2, 5])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from queryseg.errors import RecipeError
 from queryseg.pixel_decoders import Deformable
@@ -49,3 +53,67 @@ def test_a_width_that_does_not_split_is_refused() -> None:
         Deformable(DIMS, width=32, num_heads=5)
     with pytest.raises(RecipeError, match="num_points is 0, but must be at least 1"):
         Deformable(DIMS, width=32, num_points=0)
+
+
+def run(height: int, width: int, **options: Any) -> tuple[Deformable, Features, list[Tensor]]:
+    decoder = Deformable(DIMS, **OPTIONS, **options)
+    for layer in decoder.layers:  # at first they look the same way whatever the position
+        torch.nn.init.normal_(layer.attention.weights.weight)
+    levels = [torch.randn(2, c, height << k, width << k, requires_grad=True) for k, c in enumerate(DIMS.channels)]
+    return decoder, decoder(Features(Trunk(torch.empty(2, 6, 16), (3, 2)), tuple(levels), levels[-1])), levels
+
+
+@pytest.mark.parametrize("positions", ["sine", "learnable", "conditional"])
+@pytest.mark.parametrize("num_levels", [3, 4])
+def test_every_encoding_with_three_and_four_levels(positions: Any, num_levels: int) -> None:
+    decoder, out, _ = run(3, 2, positions=positions, num_levels=num_levels)
+    assert decoder.dims.strides == (32, 16, 8, 4)[:num_levels]
+    assert [tuple(p.shape[1:]) for p in out.positions] == [tuple(level.shape[1:]) for level in out.levels]
+    assert len(out.levels) == len(decoder.dims.channels) == num_levels
+    assert out.positions[-1].shape[0] == (2 if positions == "conditional" else 1)
+    assert len(decoder.inputs) == (4 if (positions, num_levels) == ("conditional", 4) else 3)
+    if positions == "learnable":
+        assert {"encodings.0.rows", f"encodings.{num_levels - 1}.columns"} <= decoder.undecayed()
+
+
+def test_conditional_positions_are_convolutions_of_what_enters_the_encoder() -> None:
+    decoder, out, levels = run(3, 2, positions="conditional", num_levels=4)
+    for entrance, encoding, level, position in zip(
+        decoder.inputs, decoder.encodings, levels, out.positions, strict=True
+    ):
+        z = F.pad(entrance(level), (1, 1, 1, 1))
+        around = z.unfold(2, 3, 1).unfold(3, 3, 1)
+        expected = (around * encoding.weight[:, 0][:, None, None]).sum((-2, -1)) + encoding.bias[:, None, None]
+        torch.testing.assert_close(position, expected, rtol=1e-4, atol=1e-5)
+    (reached,) = torch.autograd.grad(out.positions[3].sum(), levels[3:], retain_graph=True)
+    assert bool(reached.any())
+    fourth = list(decoder.inputs[3].parameters())
+    for coarse in out.levels[:3]:
+        unused = torch.autograd.grad(coarse.square().sum(), fourth, retain_graph=True, allow_unused=True)
+        assert not any(g is not None for g in unused), "the fourth never enters the encoder"
+    weight = decoder.encodings[1].weight
+    moved = torch.autograd.grad(out.levels[0].square().sum(), weight)[0]
+    assert bool(moved.any()), "the encoder looks with these positions"
+
+
+def test_conditional_positions_and_half_precision() -> None:
+    """All four levels may be halved; positions never are."""
+    decoder, _, levels = run(3, 2, positions="conditional", num_levels=4)
+    halved = tuple(level.bfloat16() for level in levels)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = decoder(Features(Trunk(torch.empty(2, 6, 16), (3, 2)), halved, halved[-1]))
+    assert {p.dtype for p in out.positions} == {torch.float32}
+    assert all(bool(level.isfinite().all()) for level in (*out.levels, out.mask_features))
+
+
+def test_learnable_positions_tell_rows_and_columns() -> None:
+    _, out, _ = run(3, 2, positions="learnable")
+    p = out.positions[1][0]
+    assert torch.equal(p[:16, :, 0], p[:16, :, 3])
+    assert torch.equal(p[16:, 0], p[16:, 5])
+    assert (p[:16, 0] - p[:16, 5]).abs().max() > 0.1
+
+
+def test_other_numbers_of_levels_are_refused() -> None:
+    with pytest.raises(RecipeError, match="num_levels is 5, but queries read 3 levels or all 4"):
+        Deformable(DIMS, num_levels=5)

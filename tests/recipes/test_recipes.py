@@ -30,9 +30,14 @@ def shrunk(content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """The same composition at the smallest size."""
     backbone = content["model"]["backbone"]
     options: dict[str, Any] = {"embed_dim": 32, "depth": 3, "num_heads": 2}
+    sizes: dict[str, Any] = {"image_size": 64}
     if backbone["class_path"].endswith("SamViT"):
         options |= {"window_size": 3, "global_attn_indexes": [2]}
-    backbone["init_args"] |= {"pretrained": False, "image_size": 64, "options": options}
+    elif backbone["class_path"].endswith("PyramidBackbone"):
+        sizes, options = {}, {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+        if backbone["init_args"]["name"].startswith("resnet"):
+            options = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "stem_width": 8}
+    backbone["init_args"] |= {"pretrained": False, "options": options, **sizes}
     if "criterion" in content["objectives"]:
         criterion = content["objectives"]["criterion"]
         path = criterion if isinstance(criterion, str) else criterion["class_path"]
@@ -55,6 +60,7 @@ def small(part: str | dict[str, Any]) -> dict[str, Any]:
         "Deformable": {"width": 32, "num_layers": 2, "hidden": 48, "num_heads": 4, "groups": 8},
         "Projected": {"width": 32},
         "CrossAttention": {"num_layers": 3, "hidden": 48, "num_heads": 4},
+        "HighResolutionCrossAttention": {"num_layers": 5, "hidden": 48, "num_heads": 4},
     }
     given = part.get("init_args", {})
     blocks = {"num_blocks": 2} if "num_blocks" in given else {}

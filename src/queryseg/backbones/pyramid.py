@@ -33,6 +33,7 @@ class PyramidBackbone(Backbone):
     pretrained      True: timm's weights from the hub; a path: a local file in a layout that timm can read
     frozen          no gradient for anything that timm made, and batch statistics stay as they are
     drop_path_rate  stochastic depth, linear from 0
+    frozen_norms    batch norms alone keep their statistics, scales and shifts (detectron2's FrozenBN)
     norms           a new LayerNorm on every map, as Swin has it in detection and segmentation
     options         further arguments of the timm model
     """
@@ -44,6 +45,7 @@ class PyramidBackbone(Backbone):
         name: str,
         pretrained: bool | str = False,
         frozen: bool = False,
+        frozen_norms: bool = False,
         drop_path_rate: float = 0.0,
         norms: bool = False,
         options: dict[str, Any] | None = None,
@@ -70,6 +72,12 @@ class PyramidBackbone(Backbone):
         self.norms = nn.ModuleList(LayerNorm2d(c) for c in channels) if norms else None
         self.mean, self.std = tuple(self.net.pretrained_cfg["mean"]), tuple(self.net.pretrained_cfg["std"])
         self.dims = Dims((), channels[0], 1, channels, strides, channels[-1], channels[0])
+        norms_of_net = [m for m in self.net.modules() if isinstance(m, nn.BatchNorm2d)]
+        if frozen_norms and not norms_of_net:
+            raise RecipeError(f"timm model '{name}' has no batch norms to freeze; leave frozen_norms out.")
+        self._kept = norms_of_net if frozen_norms else []
+        for module in self._kept:
+            module.requires_grad_(False)
         if frozen:
             self.freeze()
 
@@ -78,6 +86,12 @@ class PyramidBackbone(Backbone):
             f"adapter {type(adapter).__name__} changes the blocks of a vision transformer, and {type(self).__name__} "
             "has none; leave the adapter out or use a vision transformer."
         )
+
+    def train(self, mode: bool = True) -> PyramidBackbone:
+        super().train(mode)
+        for module in self._kept:
+            module.eval()
+        return self
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         stride = self.dims.strides[0]
@@ -100,6 +114,10 @@ class PyramidBackbone(Backbone):
         return replace(
             trunk, tokens=last.flatten(2).transpose(1, 2), grid=tuple(last.shape[-2:]), depth=1, taps=tuple(maps)
         )
+
+    def undecayed(self) -> frozenset[str]:
+        tables = ("relative_position_bias_table", "absolute_pos_embed")
+        return frozenset(name for name, _ in self.named_parameters() if name.endswith(tables))
 
     def finish(self, trunk: Trunk) -> Trunk:
         return trunk

@@ -35,6 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="mask",
         help="compare mask embeddings with mask features, or query contents with image tokens (default mask)",
     )
+    parser.add_argument(
+        "--attention-images",
+        type=int,
+        default=2,
+        metavar="N",
+        help="images per data set whose attention maps are drawn, where the model has cross-attention (default 2)",
+    )
+    parser.add_argument(
+        "--queries",
+        type=int,
+        nargs="+",
+        metavar="Q",
+        help="queries whose attention is drawn (default: the most confident ones of different classes)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="diagnostics.json once more, here")
 
 
@@ -53,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
                 chosen_protocol(options, recorded_protocol(one.recipe)),
                 num_images=options.num_images or None,
                 space=options.space,
+                num_attention_images=options.attention_images,
+                attention_queries=options.queries,
                 facts=RunFacts.of(one.model, one.folder, one.recipe),
                 sources=sources,
                 device=find_device(options.device),

@@ -1,4 +1,5 @@
 from queryseg.decoders.cross_attention import CrossAttention
+from queryseg.decoders.high_resolution_cross_attention import HighResolutionCrossAttention
 from queryseg.decoders.mask_heads import MaskHeads
 from queryseg.decoders.masked_injection import MaskedInjection
 from queryseg.decoders.pixel_classifier import ClassVectors, PixelClassifier
@@ -8,6 +9,7 @@ from queryseg.decoders.upsampler import Upsampler
 __all__ = [
     "ClassVectors",
     "CrossAttention",
+    "HighResolutionCrossAttention",
     "MaskHeads",
     "MaskedInjection",
     "PixelClassifier",

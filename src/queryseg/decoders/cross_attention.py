@@ -6,7 +6,7 @@ Shape legend: B images, Q queries, A ≤ Q of them attend, S cells of a level, D
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -22,6 +22,41 @@ from queryseg.ops.multi_head_attention import MultiHeadAttention
 from queryseg.types import Dims, Features, Prediction, Queries, Round
 
 
+class Memory:
+    """The levels as tokens, values (B, S, D) and positions (1 or B, S, D); their keys are added up when first read."""
+
+    def __init__(self, features: Features) -> None:
+        self.sizes = [(level.shape[-2], level.shape[-1]) for level in features.levels]
+        self.values = [tokens_of(level) for level in features.levels]
+        self.positions = [tokens_of(position) for position in features.positions]
+        self._keys: dict[int, Tensor] = {}
+
+    def keys(self, level: int) -> Tensor:
+        """(B, S, D)"""
+        if level not in self._keys:
+            self._keys[level] = self.values[level] + self.positions[level]
+        return self._keys[level]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one layer lets queries look at.
+
+    keys, values  (B, S, D)
+    positions     (1 or B, S, D) encodings of the same cells
+    blocked       (B, A or 1, S) bool, or None
+    looking       (B, A, D) positions with which queries look, or None: their own
+    pixels        (B, S) which cells of the level these are, or None: all of them, in order
+    """
+
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    blocked: Tensor | None = None
+    looking: Tensor | None = None
+    pixels: Tensor | None = None
+
+
 class CrossAttentionLayer(nn.Module):
     """Queries look at pixels, look at each other, and pass a feed-forward layer; every step adds to its input and is
     normed after.
@@ -34,16 +69,21 @@ class CrossAttentionLayer(nn.Module):
         def __call__(
             self,
             queries: Queries,
-            keys: Tensor,
-            values: Tensor,
-            blocked: Tensor | None = None,
+            seen: Seen,
             weights: bool = False,
         ) -> tuple[Tensor, Tensor | None]: ...
 
-    def __init__(self, width: int, hidden: int, num_heads: int, cross_first: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        num_heads: int,
+        cross_first: bool,
+        cross_attention: type[MultiHeadAttention] = MultiHeadAttention,
+    ) -> None:
         super().__init__()
         self.cross_first = cross_first
-        self.cross_attention = MultiHeadAttention(width, num_heads)
+        self.cross_attention = cross_attention(width, num_heads)
         self.cross_attention_norm = nn.LayerNorm(width)
         self.self_attention = MultiHeadAttention(width, num_heads)
         self.self_attention_norm = nn.LayerNorm(width)
@@ -52,17 +92,15 @@ class CrossAttentionLayer(nn.Module):
         nn.init.xavier_uniform_(self.expand.weight)
         nn.init.xavier_uniform_(self.reduce.weight)
 
-    def forward(
-        self, queries: Queries, keys: Tensor, values: Tensor, blocked: Tensor | None = None, weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """keys, values (B, S, D), blocked (B, A, S) bool → content (B, Q, D) and, if `weights`, the attention (B, A, S)
-        averaged over heads."""
+    def forward(self, queries: Queries, seen: Seen, weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Content (B, Q, D) and, if `weights`, the attention (B, A, S) averaged over heads."""
         x, isolated = queries.content.tensor_split((queries.num_attending,), 1)
         position = None if queries.position is None else queries.position[:, : queries.num_attending]
+        looking = position if seen.looking is None else seen.looking
         if not self.cross_first:
             x = self._among_queries(x, position)
-        seen, attention = self.cross_attention(_add(x, position), keys, values, blocked, weights)
-        x = self.cross_attention_norm(x + seen)
+        found, attention = self.cross_attention(_add(x, looking), seen.keys, seen.values, seen.blocked, weights)
+        x = self.cross_attention_norm(x + found)
         if self.cross_first:
             x = self._among_queries(x, position)
         x = torch.cat((x, isolated), 1) if queries.num_isolated else x
@@ -84,7 +122,7 @@ class CrossAttention(Decoder):
 
     num_layers  9: three rounds over three levels
     hidden      width of the feed-forward layers
-    threshold   probability below which a mask blocks a cell
+    threshold   probability below which a mask blocks a cell; None: nothing is blocked
     order       cross_first: pixels before other queries (Mask2Former); self_first: the reverse (DETR)
     heads       maker of the heads that read every layer
 
@@ -103,7 +141,7 @@ class CrossAttention(Decoder):
         num_layers: int = 9,
         hidden: int = 2048,
         num_heads: int = 8,
-        threshold: float = 0.5,
+        threshold: float | None = 0.5,
         order: Literal["cross_first", "self_first"] = "cross_first",
         heads: Callable[[Dims], Heads] = MaskHeads,
     ) -> None:
@@ -116,10 +154,14 @@ class CrossAttention(Decoder):
         for name, count in (("num_layers", num_layers), ("hidden", hidden)):
             if count < 1:
                 raise RecipeError(f"CrossAttention: {name} is {count}, but must be at least 1.")
-        if not 0 < threshold < 1:
-            raise RecipeError(f"CrossAttention: threshold is {threshold}, but is a probability: 0 < threshold < 1.")
+        if threshold is not None and not 0 < threshold < 1:
+            raise RecipeError(
+                f"CrossAttention: threshold is {threshold}, but is a probability: 0 < threshold < 1; null: no masks."
+            )
+        self.num_levels = len(dims.channels)
         self.layers = nn.ModuleList(
-            CrossAttentionLayer(dims.width, hidden, num_heads, order == "cross_first") for _ in range(num_layers)
+            CrossAttentionLayer(dims.width, hidden, num_heads, order == "cross_first", self.attention_of(index))
+            for index in range(num_layers)
         )
         self.heads = heads(dims)
         self.dims = dims
@@ -135,25 +177,60 @@ class CrossAttention(Decoder):
     def contents(self, backbone: Backbone, features: Features, queries: Queries, source: QuerySource) -> Tensor:
         return self.attend(features, queries, source)[1].content
 
+    def attention_of(self, index: int) -> type[MultiHeadAttention]:
+        """How a layer looks at pixels."""
+        return MultiHeadAttention
+
+    def mask_level(self, index: int) -> int:
+        """The level at whose size masks before a layer are read."""
+        return index % self.num_levels
+
+    def needs_weights(self, index: int) -> bool:
+        """Whether this decoder itself reads the attention weights of a layer."""
+        return False
+
+    def look(
+        self, index: int, memory: Memory, initial: Queries, masks: Tensor, attentions: Sequence[Tensor | None]
+    ) -> Seen:
+        """What a layer sees: all cells of its level, less those that masks block.
+
+        initial     queries before anything moved them
+        masks       (B, A, any height, any width) logits
+        attentions  of the layers before, (B, A, S) where there are weights
+        """
+        level = index % self.num_levels
+        blocked = None if self.threshold is None else blocked_by(masks, memory.sizes[level], self.threshold)
+        return Seen(memory.keys(level), memory.values[level], memory.positions[level], blocked)
+
+    def follows(self, index: int) -> bool:
+        """Whether sources are told where this layer looked."""
+        return True
+
     def attend(self, features: Features, queries: Queries, source: QuerySource) -> tuple[list[Prediction], Queries]:
         """All layers: the reading before each of them, and the queries after the last."""
-        sizes = [(level.shape[-2], level.shape[-1]) for level in features.levels]
-        values = [tokens_of(level) for level in features.levels]
-        keys = [value + tokens_of(p) for value, p in zip(values, features.positions, strict=True)]
-        if self.training:
-            mask_features = [features.mask_features] * len(sizes)
-        else:
-            mask_features = [F.interpolate(features.mask_features, size, mode="bilinear") for size in sizes]
+        memory, num_layers = Memory(features), len(self.layers)
+        mask_levels = [self.mask_level(index) for index in range(num_layers)]
+        mask_features = dict.fromkeys(mask_levels, features.mask_features)
+        if not self.training:
+            for level in mask_features:
+                mask_features[level] = F.interpolate(features.mask_features, memory.sizes[level], mode="bilinear")
 
-        readings = [self.heads(queries, mask_features[0])]
-        queries = source.refine(queries, Round(-1, readings[0], features))
+        initial = queries
+        readings = [self.heads(queries, mask_features[mask_levels[0]])]
+        attentions: list[Tensor | None] = []
+        queries = source.refine(queries, Round(-1, readings[0], features, upcoming=mask_levels[0]))
         for index, layer in enumerate(self.layers):
-            level = index % len(sizes)
             masks = readings[-1].mask_logits[:, : queries.num_attending]
-            blocked = blocked_by(masks, sizes[level], self.threshold)
-            content, attention = layer(queries, keys[level], values[level], blocked, source.needs_attention)
+            seen = self.look(index, memory, initial, masks, attentions)
+            follows = self.follows(index)
+            weights = (source.needs_attention and follows) or self.needs_weights(index)
+            content, attention = layer(queries, seen, weights)
+            attentions.append(attention)
             queries = replace(queries, content=content)
-            if index + 1 < len(self.layers):
-                readings.append(self.heads(queries, mask_features[(index + 1) % len(sizes)]))
-                queries = source.refine(queries, Round(index, readings[-1], features, level, attention))
+            if index + 1 < num_layers:
+                upcoming = mask_levels[index + 1]
+                readings.append(self.heads(queries, mask_features[upcoming]))
+                told = attention if follows else None
+                round = Round(index, readings[-1], features, index % self.num_levels, told, seen.positions, upcoming)
+                queries = source.refine(queries, round)
         return readings, queries

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from queryseg.errors import RecipeError
+from queryseg.ops.full_precision import at_least_float32, full_precision
 
 
 class MultiHeadAttention(nn.Module):
@@ -44,9 +45,11 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, blocked: Tensor | None = None, weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """query (B, Q, D), key and value (B, S, D), blocked (B, Q, S) bool: what a row must not see (not everything).
+        """query (B, Q, D), key and value (B, S, D), blocked (B, Q or 1, S) bool: what a row must not see (not
+        everything).
 
-        Returns (B, Q, D) and, if `weights`, the attention weights (B, Q, S), averaged over heads, in the graph.
+        Returns (B, Q, D) and, if `weights`, the attention weights (B, Q, S), averaged over heads, in the graph; scores
+        and weights are never in half precision.
         """
         matrices, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         query, key, value = (
@@ -56,9 +59,12 @@ class MultiHeadAttention(nn.Module):
         visible = None if blocked is None else ~blocked[:, None]
         attention = None
         if weights:
-            scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-            each = (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
-            out, attention = each @ value, each.mean(1)
+            with full_precision(query):
+                scaled = at_least_float32(query) * query.shape[-1] ** -0.5
+                scores = scaled @ at_least_float32(key).transpose(-1, -2)
+                each = (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
+                attention = each.mean(1)
+            out = each.to(value.dtype) @ value
         else:
             out = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         return self.out_proj(out.transpose(1, 2).flatten(2)), attention

@@ -20,16 +20,25 @@ def sine_positions(x: Tensor) -> Tensor:
     Source: DETR (arXiv 2005.12872) §A.4 in the form that Mask2Former uses, positions normalised to 2π.
     """
     channels, height, width = x.shape[1:]
-    half = channels // 2
     dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot count beyond 256
-    pair = torch.arange(half, dtype=dtype, device=x.device) // 2
-    wavelengths = 10000 ** (2 * pair / half)
 
     def along(length: int) -> Tensor:
-        place = torch.arange(1, length + 1, dtype=dtype, device=x.device) / (length + 1e-6) * 2 * math.pi
-        angles = place[:, None] / wavelengths
-        return torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 2).flatten(1)
+        place = torch.arange(1, length + 1, dtype=dtype, device=x.device) / (length + 1e-6)
+        return _waves(place, channels // 2)
 
     rows = along(height)[:, None].expand(-1, width, -1)
     columns = along(width)[None].expand(height, -1, -1)
     return torch.cat((rows, columns), 2).permute(2, 0, 1)[None].to(x.dtype)
+
+
+def sine_points(points: Tensor, channels: int) -> Tensor:
+    """The same for any places: points (…, 2) as (x, y) in [0, 1] → (…, C)."""
+    x, y = points.unbind(-1)
+    return torch.cat((_waves(y, channels // 2), _waves(x, channels // 2)), -1)
+
+
+def _waves(place: Tensor, num_waves: int) -> Tensor:
+    """place (…) in [0, 1] → (…, num_waves), sines and cosines in turns"""
+    pair = torch.arange(num_waves, dtype=place.dtype, device=place.device) // 2
+    angles = place[..., None] * 2 * math.pi / 10000 ** (2 * pair / num_waves)
+    return torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), -1).flatten(-2)

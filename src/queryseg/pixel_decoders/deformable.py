@@ -16,7 +16,7 @@ from queryseg.contracts import PixelDecoder
 from queryseg.errors import RecipeError
 from queryseg.ops.deformable_attention import Cells, DeformableAttention
 from queryseg.ops.layers import tokens_of
-from queryseg.ops.sine_positions import sine_positions
+from queryseg.pixel_decoders.position_encoding import Encoding, position_encoding
 from queryseg.pixel_decoders.pyramid import check_pyramid
 from queryseg.types import Dims, Features
 
@@ -54,10 +54,13 @@ class Deformable(PixelDecoder):
     hidden      width of their feed-forward layers
     num_heads, num_points  of deformable attention, points per head and level
     groups      of GroupNorm after every convolution
+    positions   what tells cells apart, in these layers and for queries: sine (Mask2Former), learnable, or conditional,
+                a convolution of the projected backbone level (FASeg)
+    num_levels  that queries may read. 3: as in Mask2Former; 4: also the finest, from which mask features are made
 
     Deviation: the level embedding that the original adds in its transformer decoder is added here, so that sources and
     decoders read the same memory.
-    Source: Mask2Former (arXiv 2112.01527) §3.2.2, initialisation included.
+    Source: Mask2Former (arXiv 2112.01527) §3.2.2, initialisation included; FASeg (CVPR 2023) §3.2, Table 3.
     """
 
     provides = frozenset({"level_positions"})
@@ -71,6 +74,8 @@ class Deformable(PixelDecoder):
         num_heads: int = 8,
         num_points: int = 4,
         groups: int = 32,
+        positions: Encoding = "sine",
+        num_levels: int = NUM_LEVELS,
     ) -> None:
         super().__init__()
         check_pyramid("Deformable", dims, width)
@@ -79,9 +84,13 @@ class Deformable(PixelDecoder):
                 raise RecipeError(f"Deformable: {name} is {count}, but must be at least 1.")
         if groups < 1 or width % groups:
             raise RecipeError(f"Deformable: width {width} cannot be split into {groups} groups; choose another number.")
+        if num_levels not in (NUM_LEVELS, NUM_LEVELS + 1):
+            raise RecipeError(f"Deformable: num_levels is {num_levels}, but queries read 3 levels or all 4.")
 
-        *coarse, finest = dims.channels
-        entrances = [nn.Conv2d(channels, width, 1) for channels in coarse]
+        # the finest level enters only where positions are made from it
+        num_inputs = num_levels if positions == "conditional" else NUM_LEVELS
+        finest = dims.channels[-1]
+        entrances = [nn.Conv2d(channels, width, 1) for channels in dims.channels[:num_inputs]]
         for entrance in entrances:
             nn.init.xavier_uniform_(entrance.weight)
             nn.init.zeros_(entrance.bias)  # type: ignore[arg-type]
@@ -95,21 +104,19 @@ class Deformable(PixelDecoder):
         for convolution in (lateral, smooth, self.mask_projection):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
         nn.init.zeros_(self.mask_projection.bias)  # type: ignore[arg-type]
-        self.decoder_level_embed = nn.Parameter(torch.randn(NUM_LEVELS, width))
+        self.encodings = nn.ModuleList(position_encoding(positions, width) for _ in range(num_levels))
+        self.decoder_level_embed = nn.Parameter(torch.randn(num_levels, width))
         self.dims = replace(
             dims,
-            channels=(width,) * NUM_LEVELS,
-            strides=dims.strides[:NUM_LEVELS],
+            channels=(width,) * num_levels,
+            strides=dims.strides[:num_levels],
             mask_channels=width,
             width=width,
         )
 
     def undecayed(self) -> frozenset[str]:
-        return frozenset({"encoder_level_embed", "decoder_level_embed"})
-
-    def positions(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """(B, D, h, w) per level → (1 or B, D, h, w) per level"""
-        return tuple(sine_positions(m) for m in maps)
+        tables = {name for name, _ in self.named_parameters() if name.endswith((".rows", ".columns"))}
+        return frozenset({"encoder_level_embed", "decoder_level_embed"} | tables)
 
     def exchange(self, maps: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
         """What the layers make of the coarse levels: (B, D, h, w) each → the same shapes."""
@@ -124,14 +131,18 @@ class Deformable(PixelDecoder):
 
     def forward(self, features: Features) -> Features:
         *coarse, finest = features.levels
-        maps = [entrance(level) for entrance, level in zip(self.inputs, coarse, strict=True)]
-        positions = self.positions(maps)
-        maps = self.exchange(maps, positions)
+        inputs = [entrance(level) for entrance, level in zip(self.inputs, features.levels, strict=False)]
+        positions = [encode(x) for encode, x in zip(self.encodings, inputs, strict=False)]
+        maps = self.exchange(inputs[: len(coarse)], positions[: len(coarse)])
         fine = self.lateral(finest)
         fine = self.smooth(fine + F.interpolate(maps[-1], fine.shape[-2:], mode="bilinear", align_corners=False))
+        if len(self.encodings) > len(coarse):
+            maps.append(fine)
+            if len(positions) < len(maps):  # told by the size alone
+                positions.append(self.encodings[-1](fine))
         return replace(
             features,
             levels=tuple(m + e[:, None, None] for m, e in zip(maps, self.decoder_level_embed, strict=True)),
-            positions=positions,
+            positions=tuple(positions),
             mask_features=self.mask_projection(fine),
         )

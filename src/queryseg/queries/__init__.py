@@ -1,4 +1,5 @@
+from queryseg.queries.focus_aware import FocusAwareQueries
 from queryseg.queries.learnable import LearnableQueries
 from queryseg.queries.no_queries import NoQueries
 
-__all__ = ["LearnableQueries", "NoQueries"]
+__all__ = ["FocusAwareQueries", "LearnableQueries", "NoQueries"]

@@ -11,22 +11,23 @@ Shape legend: Q queries, K classes, P points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable
-from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.protocol import Protocol, ProtocolPreset
+from queryseg.data.dataset import SegmentationDataset, layout_and_split
+from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.data.selection import Selection
 from queryseg.errors import InputError, RecipeError
+from queryseg.evaluation.diagnostics.attention_maps import AttendedImage, attended_image, check_chosen, shows_attention
 from queryseg.evaluation.diagnostics.domain_queries import FIGURES, DomainQueries, Prototypes, domain_queries, plain
 from queryseg.evaluation.diagnostics.query_observer import ObservedQueries, QueryObserver
 from queryseg.evaluation.domain_table import DomainTable, RunFacts, evaluate_many
-from queryseg.evaluation.evaluator import spread
+from queryseg.evaluation.evaluator import spread, untouched
 from queryseg.metrics.principal_axes import principal_axes
 from queryseg.metrics.query_activity import NO_CLASS
 from queryseg.metrics.query_groups import nearest_prototypes
@@ -99,6 +100,7 @@ class Diagnosis:
     domains  by name, in the order given
     map      None if no image of the source domain has enough labelled pixels of any class
     table    mIoU of the images that were looked at, with the run's facts; None during training, which has its own
+    attention  where chosen queries look, in some images of each data set; {} without cross-attention
     notes    sentences that must stand beside the figures: what counts as active, how queries are told apart
     """
 
@@ -107,6 +109,7 @@ class Diagnosis:
     map: QueryMap | None
     notes: tuple[str, ...]
     table: DomainTable | None = None
+    attention: Mapping[str, tuple[AttendedImage, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -155,6 +158,10 @@ class Diagnosis:
             "protocol": None if self.table is None else self.table.protocol,
             "model": None if self.table is None else self.table.facts.to_json(),
             "map": None if self.map is None else self.map.to_json(self.classes),
+            "attention": {
+                name: [{"image": one.name, "queries": list(one.queries)} for one in images]
+                for name, images in self.attention.items()
+            },
             "domains": domains,
         }
 
@@ -163,6 +170,7 @@ KEYS: Mapping[str, str] = {
     "source": "the first data set: its class means are the prototypes, and differences and drift are measured from it",
     "map.prototypes": "position of each prototype on the two axes of query_prototypes.png",
     "map.explained": "share of the variance along each of the axes",
+    "attention.*": "images and queries of attention.png, per data set; none without cross-attention",
     "domains.*.data": "where the data set comes from",
     "domains.*.mean_iou": "of the images that were looked at",
     "domains.*.num_images": "images that were looked at; windows count singly",
@@ -202,6 +210,8 @@ def diagnose(
     *,
     num_images: int | None = 100,
     space: Space = "mask",
+    num_attention_images: int = 2,
+    attention_queries: Sequence[int] | None = None,
     facts: RunFacts | None = None,
     sources: Mapping[str, str] | None = None,
     device: torch.device | None = None,
@@ -212,12 +222,25 @@ def diagnose(
 
     num_images  looked at per data set, evenly spread; None: all. Every image's query embeddings are kept.
     space       where queries meet pixels, see `Space`
+    num_attention_images  per data set, of which attention is drawn, where the model has cross-attention
+    attention_queries     whose attention; None: the most confident ones of different classes
     Others: see `evaluate_many`.
 
     Raises: RecipeError if the model has no queries; InputError
     """
     if num_images is not None and num_images < 1:
         raise InputError(f"Diagnostics of {num_images} images are asked for; look at 1 at least.")
+    if num_attention_images < 0:
+        raise InputError(f"Attention maps of {num_attention_images} images are asked for; 0 draws none.")
+    if attention_queries:
+        check_chosen(model, attention_queries, max(attention_queries) + 1)
+    attention: dict[str, tuple[AttendedImage, ...]] = {}
+    if shows_attention(model) and num_attention_images > 0:
+        with untouched(model if device is None else model.to(device)):
+            for name, dataset in datasets.items():
+                samples = (dataset[index] for index in spread(len(dataset), num_attention_images))
+                own = protocol_of(protocol, layout_and_split(dataset)[0])
+                attention[name] = tuple(attended_image(model, s, own, attention_queries) for s in samples)
     observers = {name: QueryObserver(model, space) for name in datasets}
     table = evaluate_many(
         model,
@@ -231,4 +254,5 @@ def diagnose(
         progress=progress,
     )
     observed = {name: observer.observed() for name, observer in observers.items()}
-    return Diagnosis.of(observed, table.evaluations[0].classes, query_notes(model, space), table)
+    diagnosis = Diagnosis.of(observed, table.evaluations[0].classes, query_notes(model, space), table)
+    return replace(diagnosis, attention=attention)

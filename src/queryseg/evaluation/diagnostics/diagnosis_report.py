@@ -14,6 +14,7 @@ from rich.table import Table
 
 from queryseg.errors import InputError
 from queryseg.evaluation.chart import DENSITY
+from queryseg.evaluation.diagnostics.attention_picture import ATTENTION
 from queryseg.evaluation.diagnostics.diagnosis import KEYS, Diagnosis
 from queryseg.evaluation.diagnostics.domain_queries import FIGURES
 from queryseg.evaluation.diagnostics.panels import Diagnoses, Panels, every_panel, overview
@@ -35,7 +36,7 @@ def write_report(diagnoses: Diagnoses, folder: str | Path) -> None:
     """
     folder = Path(folder)
     sections = []
-    for name, picture in PICTURES.items():
+    for name, picture in {**PICTURES, "attention": ATTENTION}.items():
         panels = picture.draw(diagnoses)
         if panels:
             whole = overview(panels)
