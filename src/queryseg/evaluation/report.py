@@ -204,13 +204,13 @@ def _examples(table: DomainTable) -> str:
 
 
 def class_legend(classes: ClassTable, errors: bool = False) -> str:
-    """Colours and names. errors: pictures show wrong pixels, too"""
+    """Colours and names. errors: pictures show wrong and ignored pixels, too"""
     entries = [
         f'<span><i style="background:{css_color(color)}"></i>{escape(name)}</span>'
         for name, color in zip(classes.names, classes.colors, strict=True)
     ]
-    entries.append('<span><i style="background:#000"></i>ignored</span>')
     if errors:
+        entries.append('<span><i style="background:#000"></i>ignored</span>')
         entries.append('<span><i class="wrong"></i>wrong</span>')
     return f'<div class="legend">{"".join(entries)}</div>'
 

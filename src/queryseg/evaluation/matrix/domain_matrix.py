@@ -20,6 +20,8 @@ from queryseg.evaluation.matrix.latency import Latency
 from queryseg.evaluation.matrix.published_points import PublishedPoint
 from queryseg.metrics.measurement import number
 
+_MOST_NAMES = 5  # of targets in a sentence
+
 
 @dataclass(frozen=True)
 class DomainMatrix:
@@ -119,6 +121,8 @@ class DomainMatrix:
             return f"{next(iter(self.corruptions), 'nothing')} under corruption"
         if len(set(unseen)) > 1:
             return "every run's own unseen targets"
+        if len(unseen[0]) > _MOST_NAMES:
+            return f"mean of {len(unseen[0])} unseen targets"
         return f"unseen {', '.join(unseen[0])}"
 
     def pareto_front(self) -> list[str]:
@@ -128,9 +132,12 @@ class DomainMatrix:
 
     @property
     def warnings(self) -> list[str]:
-        """Of all runs, each with its run's name if there are several."""
-        named = [(run, text) for run, table in self.tables.items() for text in table.warnings]
-        return [text if len(self.tables) == 1 else f"{run}: {text}" for run, text in named]
+        """Of all runs, each once; with the names of the runs that it holds for if there are several runs."""
+        texts = dict.fromkeys(text for table in self.tables.values() for text in table.warnings)
+        if len(self.tables) == 1:
+            return list(texts)
+        named = {text: [run for run, table in self.tables.items() if text in table.warnings] for text in texts}
+        return [f"{', '.join(runs)}: {text}" for text, runs in named.items()]
 
     @property
     def captions(self) -> list[str]:

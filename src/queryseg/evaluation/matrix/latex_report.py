@@ -27,6 +27,8 @@ _ESCAPES = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
+        "[": "{[}",  # these two would belong to the \\ of the line before
+        "*": "{*}",
         "×": r"$\times$",
         "–": "--",
         "…": r"\ldots{}",
@@ -50,7 +52,10 @@ def latex(matrix: DomainMatrix) -> str:
     """All tables; what must stand beside every score is in the captions."""
     said = f"Underlined: training domain of the run; bold: highest of the column. {'; '.join(matrix.captions)}."
     warnings = "".join(f"\\noindent\\textbf{{Warning.}} {escaped(text)}\n\n" for text in matrix.warnings)
-    tables = "\n".join(_table(grid, said) for grid in matrix_grids.all_grids(matrix))
+    tables = ""
+    for number, grid in enumerate(matrix_grids.all_grids(matrix)):
+        # LaTeX gives up if many tables wait for their place
+        tables += ("\\clearpage\n" if number and number % 6 == 0 else "") + _table(grid, said)
     return f"{_HEAD}{warnings}{tables}\\end{{document}}\n"
 
 

@@ -171,8 +171,8 @@ def _reliability(matrix: DomainMatrix) -> str:
     if not plots:
         return ""
     note = (
-        "Pixels in bins of confidence. Below the diagonal a model is surer than it is right. Calibration error: mean "
-        "distance to the diagonal, weighted by pixels."
+        "Pixels in bins of confidence. Below the diagonal a model is surer than it is right. Error: expected "
+        "calibration error, the mean distance to the diagonal, weighted by pixels."
     )
     return f'<div class="charts">{"".join(plots)}</div><p class="soft">{escape(note)}</p>'
 

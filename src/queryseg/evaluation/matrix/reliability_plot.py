@@ -34,6 +34,6 @@ def _plot(matrix: DomainMatrix, target: str) -> str:
             )
         error = percent(measured.scores()["expected_calibration_error"])
         left, top, _, _ = plot.area
-        text = f"{run}: calibration error {error} %" if len(matrix.runs) > 1 else f"calibration error {error} %"
+        text = f"{run}: error {error} %" if len(matrix.runs) > 1 else f"calibration error {error} %"
         plot.text((left + 10, top + 16 + 16 * number), text, f"name-{number % _NUM_COLORS} run")
     return plot.svg()
