@@ -421,7 +421,9 @@ def test_results_of_finished_runs_are_kept(settings, data, tmp_path, capsys, mon
     table = tmp_path / "table.json"
     words = ["evaluate", str(tmp_path / "first"), str(tmp_path / "second"), "--data", str(data)]
     assert main([*words, "--json", str(table), "--workers", "0", "--device", "cpu"]) == 2
-    assert "the results of first." in capsys.readouterr().out.replace("\n", " ")
+    printed = capsys.readouterr().out
+    assert "IoU per class in %" in printed
+    assert "the results of first." in printed.replace("\n", " ")
     assert list(json.loads(table.read_text())["runs"]) == ["first"]
 
 

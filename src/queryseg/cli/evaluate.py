@@ -103,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
     runs = open_runs(options.runs, datasets, options)
     warnings = {name: provenance_warnings(one.facts.recipe, files, datasets) for name, one in runs.items()}
     tables: dict[str, DomainTable] = {}
+    kept: list[str] = []
     try:
         for name, one in runs.items():
             with progress_bar("evaluating" if len(runs) == 1 else f"evaluating {name}") as progress:
@@ -122,10 +123,13 @@ def run(options: argparse.Namespace) -> int:
                     progress=progress,
                 )
             write_json(options.json, _content(DomainMatrix(tables, _corrupted(datasets)), len(runs) > 1))
+            kept = list(tables) if options.json else []
         latencies = _latencies(runs, clean, options)
     except QuerysegError:
-        if tables and options.json and len(runs) > 1:
-            console.print(f"Kept in {options.json}: the results of {', '.join(tables)}.", soft_wrap=True)
+        if tables and len(runs) > 1:
+            _print(DomainMatrix(tables, _corrupted(datasets)))
+            if kept:
+                console.print(f"Kept in {options.json}: the results of {', '.join(kept)}.", soft_wrap=True)
         raise
     published = () if options.published == "none" else published_points(options.published)
     matrix = DomainMatrix(tables, _corrupted(datasets), latencies, published if latencies else ())
