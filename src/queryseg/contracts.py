@@ -142,12 +142,12 @@ class Backbone(Part):
     def forward(self, images: Tensor, stop: int, trunk: Trunk | None = None) -> Features:
         """images (B, 3, H, W); stop: run this many blocks and leave the rest to the decoder; trunk: continue from here
         (shared with a reference) instead of beginning."""
-        trunk = self.advance(self._start(images) if trunk is None else trunk, stop)
+        trunk = self.advance(self.start(images) if trunk is None else trunk, stop)
         levels = self.levels(trunk)
         extras = {} if self.adapter is None else self.adapter.extras()
         return Features(trunk, levels, levels[-1], joint=self.joint(trunk), extras=extras)
 
-    def _start(self, images: Tensor) -> Trunk:
+    def start(self, images: Tensor) -> Trunk:
         """`begin`, never in half precision: one grey level of a normalised dark image is 0.017, and bfloat16's steps
         there are 0.016."""
         kind = images.device.type

@@ -92,7 +92,7 @@ class SegmenterCandidate(TorchCandidate):
             return on_host(engine(show_frames(frames, workload, self.device), frame))
 
         def trunk(images: Tensor) -> tuple[Tensor, Trunk]:
-            start = backbone.begin(images)
+            start = backbone.start(images)
             with half_precision(self.precision, self.device):
                 return images, backbone.advance(start, stop)
 

@@ -127,4 +127,4 @@ def shared_prefix(model: Segmenter, images: Tensor) -> Trunk | None:
     if depth < 0:
         return None
     with torch.no_grad():
-        return backbone.advance(backbone.begin(images), depth)
+        return backbone.advance(backbone.start(images), depth)
