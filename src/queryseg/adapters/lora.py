@@ -17,15 +17,16 @@ from queryseg.types import Dims
 class LoRA(LowRank):
     """W + alpha / rank · B A with A random and B zero, in every linear layer of attention and MLP; it merges away.
 
-    rank, alpha, start: see `LowRank`. Fused layers have an A and a B for each of their matrices.
+    rank, alpha, start: see `LowRank`; the same as SoMA's, so that the two differ in their components and in the biases,
+    which stay frozen here. Fused layers have an A and a B for each of their matrices.
 
-    Source: Hu et al., LoRA (ICLR 2022), Eq. 3; A drawn as in its code (Kaiming-uniform, a = √5), biases frozen.
+    Source: Hu et al., LoRA (ICLR 2022), Eq. 3; A drawn as in its code (Kaiming-uniform, a = √5).
     """
 
     subtracts = False
     trains_biases = False
 
-    def __init__(self, dims: Dims, rank: int = 16, alpha: float | None = None, start: float = 0.0) -> None:
+    def __init__(self, dims: Dims, rank: int = 16, alpha: float | None = None, start: float = 1 / 3) -> None:
         super().__init__(dims, rank, alpha, start)
 
     def first_values(self, weight: Tensor) -> tuple[Tensor, Tensor]:
