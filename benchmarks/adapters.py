@@ -3,8 +3,8 @@
     python benchmarks/adapters.py [--json benchmarks/results/adapters.json]
 
 ViT-L/16, 512², batch 1, 19 classes, float32, random weights, one street. Under a linear layer that classifies patches,
-so that figures speak of the trunk and its adapter alone (these are what is promised); and under QPrompt (100 queries; Rein
-with its link to them), whose upsampler adds the same to every arm. A step is forward pass, loss (cross-entropy, set
+so that figures speak of the trunk and its adapter alone (these are promised); and under QPrompt (100 queries; Rein with
+its link to them), whose upsampler adds the same to every arm. A step is forward pass, loss (cross-entropy; set
 criterion), backward pass and AdamW, whose moments exist since the first step.
 Every arm runs in a process of its own: memory is the process's peak above the one it had when everything was imported;
 seconds are those of the fastest step but the first. Data loading is left out. Linux: the C library is told to hand
@@ -63,10 +63,11 @@ class LinearStep(nn.Module):
         self.backbone = backbone
         self.classify = nn.Linear(backbone.dims.embed, len(CITYSCAPES.names))
         self.register_buffer("mean", 255 * torch.tensor(backbone.mean).view(3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1))
 
     def forward(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """As `TrainingStep`."""
-        end = self.backbone((batch.images - self.mean) / 60, self.backbone.dims.depth).trunk
+        end = self.backbone((batch.images - self.mean) / self.std, self.backbone.dims.depth).trunk
         logits = self.classify(self.backbone.finish(end).patches).permute(0, 3, 1, 2)
         logits = F.interpolate(logits, batch.label_maps.shape[-2:], mode="bilinear")
         return {"loss": F.cross_entropy(logits, batch.label_maps.long(), ignore_index=IGNORE)}
