@@ -33,7 +33,7 @@ class Rein(Adapter):
     scale       first value; None: the constant 1
     softmax     False: plain products f Tᵀ
 
-    Source: Wei et al., Rein (CVPR 2024), Eq. 2–10; details as told in baselines.md §1. No code was read.
+    Source: Wei et al., Rein (CVPR 2024), as told in baselines.md §1. No code was read.
     """
 
     def __init__(

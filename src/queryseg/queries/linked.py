@@ -15,7 +15,7 @@ class LinkedQueries(QuerySource):
     """Positions are the adapter's own, contents one linear layer of them; the same Q for every image, as many as the
     adapter has tokens. Decoders inside a trunk read the contents alone.
 
-    Source: Rein (CVPR 2024), Eq. 9–10 and its `querys2feat`; baselines.md §1.
+    Source: Rein (CVPR 2024) with its `querys2feat`, as told in baselines.md §1.
     """
 
     provides = frozenset({"linked_positions"})
