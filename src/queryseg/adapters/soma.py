@@ -22,7 +22,7 @@ class SoMA(LowRank):
     In its paper the decay of weights is annealed (`training.final_weight_decay`), adapters learn at half of the rate
     (`training.adapter_factor`), and the model is an average of weights (`training.ema_decay`, `ema_start`).
 
-    Source: Yun et al., SoMA (CVPR 2025), as told in baselines.md §2. Fused layers: each matrix is decomposed on its own.
+    Source: Yun et al., SoMA (CVPR 2025), as told in baselines.md §2. Of fused layers each matrix is decomposed.
     """
 
     subtracts = True
