@@ -90,6 +90,12 @@ def promises() -> str:
         limit, ratio = f"≤ {entry['promised_ratio_at_most']:.2f} ×", f"{entry['ratio']:.2f} ×"
         lines.append([what, limit, ratio, "`benchmarks/grqa_step.py`"])
     lines += faseg()
+    if (RESULTS / "adapters.json").exists():
+        for arm, entry in read(RESULTS / "adapters.json")["results"]["linear"].items():
+            if "promised_memory_ratio_at_most" in entry:
+                what = f"memory of a training step over full fine-tuning's, ViT-L/16, 512², trunk: {arm}"
+                limit, ratio = f"≤ {entry['promised_memory_ratio_at_most']:.2f} ×", f"{entry['memory_ratio']:.2f} ×"
+                lines.append([what, limit, ratio, "`benchmarks/adapters.py`"])
     for promise, entry in read(RESULTS / "streets_domains.json")["results"].items():
         what, limit = promise.split(", ")
         sign = {"at most ": "≤ ", "at least ": "≥ "}

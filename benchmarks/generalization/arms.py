@@ -1,7 +1,8 @@
 """The arms of the comparison: one recipe, and what each arm changes in it.
 
 Stage one of QPrompt (two thirds of the steps) is trained once per seed, with GRQA's prototype bank filling silently;
-the arms marked `forks` go on from its checkpoint, so that they differ in nothing but their objective.
+the arms that name a `stem` go on from its checkpoint, so that they differ in nothing but their objective. Adapters have
+a first stage each, from which the arms without and with GRQA fork.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ STAGE_ONE = 2 / 3
 """Share of the steps; GRQA's own default."""
 
 GRQA = {"objectives.grqa.class_path": "queryseg.objectives.GRQA"}
+SOMA = {"training.adapter_factor": 0.5, "training.backbone_factor": 0.5, "training.final_weight_decay": 1e-5}
+"""Its published rates and decay, for LoRA, too; without its moving average, which no other arm has."""
 WIDTH = 128
 """Of Mask2Former's pixel decoder and queries; the paper's 256 beside a trunk of 1024 would be narrower still."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """title: a row of the table; changes: overrides of the recipe; forks: from stage one."""
+    """title: a row of the table; changes: overrides of the recipe; stem: the arm from whose first stage it goes on."""
 
     title: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    forks: bool = False
+    stem: str | None = None
 
 
 def _part(path: str, **arguments: Any) -> dict[str, Any]:
@@ -36,7 +39,14 @@ def _part(path: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _grqa(title: str, **options: Any) -> Arm:
-    return Arm(title, GRQA | {f"objectives.grqa.{name}": value for name, value in options.items()}, forks=True)
+    return Arm(title, GRQA | {f"objectives.grqa.{name}": value for name, value in options.items()}, "qprompt")
+
+
+def _adapted(name: str, title: str, part: dict[str, Any], **changes: Any) -> dict[str, Arm]:
+    """An adapter on QPrompt's trunk, without and with GRQA."""
+    changes = {"model.adapter": part, **GRQA, **changes}
+    without = Arm(title, changes | {"objectives.grqa.start": 1.0}, name)
+    return {name: without, f"{name}_grqa": Arm(f"{title}, GRQA", changes, name)}
 
 
 ARMS: Mapping[str, Arm] = {
@@ -83,6 +93,11 @@ ARMS: Mapping[str, Arm] = {
     "image_1": _grqa("QPrompt-R1, λ_img 1 instead of 10", image_weight=1.0),
     "present_only": _grqa("QPrompt-R1, present classes only", present_only=True),
     "temperature": _grqa("QPrompt-R1, temperature 0.1", temperature=0.1),
+    **_adapted("frozen", "frozen", _part("adapters.Frozen")),
+    **_adapted("rein", "Rein", _part("adapters.Rein"), **{"model.queries": _part("queries.LinkedQueries")}),
+    **_adapted("soma", "SoMA", _part("adapters.SoMA"), **SOMA),
+    **_adapted("fada", "FADA-style", _part("adapters.FADA")),
+    **_adapted("lora", "LoRA", _part("adapters.LoRA"), **SOMA),
 }
 BY_CLASS = ("mask2former", "faseg")
 """Arms that are compared on small and thin classes apart, which is what FASeg is for; their rows tell every class."""
@@ -95,6 +110,9 @@ CLASS_GROUPS: Mapping[str, tuple[str, ...]] = {
 
 VARIANTS = ("image_1", "present_only", "temperature")
 """What the paper's own setting was varied in once its results were known; everything else was fixed before."""
+
+ADAPTERS = ("frozen", "rein", "soma", "fada", "lora")
+"""Each with its `_grqa` twin, which forks from the same first stage; full fine-tuning is `qprompt` and `qprompt_r1`."""
 
 NUM_QUERIES = (19, 50, 100, 200)
 
@@ -121,7 +139,8 @@ class Run:
     @property
     def stem(self) -> Run | None:
         """The run whose first stage this one goes on from, None if it begins by itself."""
-        return replace(self, arm="qprompt") if ARMS[self.arm].forks else None
+        stem = ARMS[self.arm].stem
+        return None if stem is None else replace(self, arm=stem)
 
     def content(self) -> dict[str, Any]:
         """Its recipe, as plain values."""
@@ -151,10 +170,12 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 def all_runs() -> list[Run]:
     """Everything that the tables need, the most telling first; runs that share a first stage follow each other."""
-    main = [arm for arm in ARMS if arm not in (*VARIANTS, "scratch")]
+    adapted = [f"{adapter}{twin}" for adapter in ADAPTERS for twin in ("", "_grqa")]
+    main = [arm for arm in ARMS if arm not in (*VARIANTS, *adapted, "scratch")]
     runs = [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in main]
     runs.append(Run("streets", "scratch", 0))
     runs += [Run("streets", arm, 0, k) for k in NUM_QUERIES for arm in ("qprompt", "qprompt_r1")]
     runs += [Run("camvid", arm, seed) for seed in (0, 1, 2) for arm in ("mlp_head", "qprompt", "qprompt_r1")]
     runs += [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in VARIANTS]
+    runs += [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in adapted]
     return runs

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from arms import ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT
+from arms import ADAPTERS, ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT
 
 from queryseg.training.sweep_table import SeedMean
 
@@ -47,7 +47,7 @@ def markdown(titles: list[str], lines: list[list[str]]) -> str:
 
 def arm_table(rows: list[Row], setting: str) -> str:
     """One line per arm; the last column compares with QPrompt of the same seed, from whose first stage it forks."""
-    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None]
+    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and not is_adapted(row["arm"])]
     if not mine:
         return "Nothing has been measured yet."
     domains = list(mine[0]["mean_iou"])
@@ -72,6 +72,35 @@ def arm_table(rows: list[Row], setting: str) -> str:
     return markdown(titles, lines)
 
 
+def is_adapted(arm: str) -> bool:
+    """Adapters have a table of their own."""
+    return arm.removesuffix("_grqa") in ADAPTERS
+
+
+def adapter_table(rows: list[Row]) -> str:
+    """One line per way of tuning the trunk on streets: domains without GRQA, the unseen mean without and with it, and
+    the differences, seed by seed."""
+    mine = [row for row in rows if row["setting"] == "streets" and row["queries"] is None]
+    pairs = {"full fine-tuning": ("qprompt", "qprompt_r1")}
+    pairs = {ARMS[name].title: (name, f"{name}_grqa") for name in ADAPTERS} | pairs
+    if not any(is_adapted(row["arm"]) for row in mine):
+        return "Nothing has been measured yet."
+    domains = list(mine[0]["mean_iou"])
+    lines = []
+    for title, (plain, twin) in pairs.items():
+        found, with_grqa = ([row for row in mine if row["arm"] == arm] for arm in (plain, twin))
+        if not found:
+            continue
+        scores = [over_seeds([row["mean_iou"][domain] for row in found]) for domain in domains]
+        against = "" if plain == "qprompt" else difference(mine, plain, "qprompt")
+        twins = over_seeds([unseen(row) for row in with_grqa]) if with_grqa else "–"
+        means = [over_seeds([unseen(row) for row in found]), against, twins, difference(mine, twin, plain)]
+        lines.append([title, str(len(found)), *scores, *means])
+    shown = [domain.replace("_", " ") for domain in domains]
+    titles = ["unseen mean", "against full", "unseen mean with GRQA", "GRQA against without"]
+    return markdown(["trunk", "seeds", *shown, *titles], lines)
+
+
 FIGURES = {
     "dead_queries": "dead queries",
     "usage_entropy": "usage entropy",
@@ -90,7 +119,7 @@ def figure_table(rows: list[Row], setting: str) -> str:
     """What queries do, by arm: on the source domain, and for drift on the unseen ones; means over seeds."""
     mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and row["figures"]]
     lines = []
-    for arm, entry in ARMS.items():
+    for arm, entry in ((arm, entry) for arm, entry in ARMS.items() if not is_adapted(arm)):
         found = [row["figures"] for row in mine if row["arm"] == arm]
         if found:
             line = [entry.title]
@@ -162,6 +191,7 @@ def summary(rows: list[Row]) -> str:
     """All tables as Markdown."""
     parts = {"Streets": arm_table(rows, "streets"), "Queries": figure_table(rows, "streets")}
     parts["Small and thin classes"] = class_group_table(rows)
+    parts["Adapters"] = adapter_table(rows)
     parts["Number of queries"] = query_table(rows)
     parts["CamVid, day to dusk"] = arm_table(rows, "camvid")
     return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())

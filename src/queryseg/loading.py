@@ -31,11 +31,13 @@ def load(
     compile: bool = False,
     strip_tokens: int | None = None,
     task: Task | None = None,
+    base: str | Path | None = None,
 ) -> Predictor:
     """The model of a run folder or of an exported file (.onnx, .xml, .engine, .pt2), ready to predict.
 
     allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
     protocol   None: the one that the run was validated with
+    base       where the weights are that a run's adapter was trained on; None: where they were then
 
     task       "semantic", "panoptic" or "instance"; None: what the run was trained for (exported files: semantic)
 
@@ -45,12 +47,14 @@ def load(
     """
     path = Path(source)
     if not is_exported(path):
-        run = read_model(source, allow)
+        run = read_model(source, allow, base)
+        if (adapter := run.model.backbone.adapter) is not None:
+            adapter.merge(run.model.backbone)
         shown_as = protocol or recorded_protocol(run.recipe)
         what = recorded_task(run.recipe) if task is None else task
         return Predictor(run.model, run.classes, shown_as, device, precision, compile, strip_tokens, what)
-    if precision != "fp32" or compile or strip_tokens is not None:
-        raise InputError(f"{path} was exported as it computes; leave out precision, compile and strip_tokens.")
+    if precision != "fp32" or compile or strip_tokens is not None or base is not None:
+        raise InputError(f"{path} was exported as it computes; leave out precision, compile, strip_tokens and base.")
     from queryseg.export.exported_engine import load_exported
 
     return load_exported(path, device, protocol, task or "semantic")

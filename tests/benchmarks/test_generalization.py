@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from arms import ARMS, Run, all_runs
-from summary import FIGURES, arm_table, class_group_table, difference, figure_table, query_table
+from arms import ADAPTERS, ARMS, Run, all_runs
+from summary import (
+    FIGURES,
+    adapter_table,
+    arm_table,
+    class_group_table,
+    difference,
+    figure_table,
+    query_table,
+)
 
 from queryseg.data.class_table import CITYSCAPES
 from queryseg.recipe_file import build, resolve
@@ -40,6 +48,29 @@ def test_forks_differ_from_their_stem_in_objectives_alone(arm: str) -> None:
     assert Run("streets", "mlp_head", 0).stem is None
 
 
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_arms_of_an_adapter_fork_from_one_first_stage(adapter: str) -> None:
+    """Without and with GRQA differ in when it begins to count, and in nothing else; the trunk differs from QPrompt's
+    in its adapter, and in what belongs to it."""
+    plain, twin = (Run("streets", f"{adapter}{end}", 2) for end in ("", "_grqa"))
+    assert plain.stem == twin.stem == plain
+    without, with_grqa = resolve(plain.content()), resolve(twin.content())
+    assert without["objectives"]["grqa"]["init_args"].pop("start") == 1.0
+    assert with_grqa["objectives"]["grqa"]["init_args"].pop("start") == pytest.approx(2 / 3)
+    assert without == with_grqa
+    full = resolve(Run("streets", "qprompt", 2).content())
+    assert without["model"].pop("adapter")["class_path"].lower().endswith(f".{adapter}")
+    full["model"].pop("adapter")
+    for recipe in (without, full):
+        if adapter == "rein":
+            recipe["model"].pop("queries")
+        if adapter in ("soma", "lora"):
+            for key in ("adapter_factor", "backbone_factor", "final_weight_decay"):
+                recipe["training"].pop(key)
+        recipe["objectives"].pop("grqa")
+    assert without == full
+
+
 def row(arm: str, seed: int, clear: float, *unseen: float, **more: Any) -> dict[str, Any]:
     scores = {"clear": clear} | {f"unseen_{i}": value for i, value in enumerate(unseen)}
     figures = dict.fromkeys(FIGURES, 0.5) | {"active_queries": 20.0, "margin": None}
@@ -58,6 +89,16 @@ def test_arms_are_compared_seed_by_seed() -> None:
     assert difference(rows, "eomt", "qprompt") == ""
     table = arm_table(rows, "streets")
     assert table.splitlines()[2].startswith("| QPrompt | 2 | 60.0 ± 0.0 | 30.0 ± 127.1 |")
+
+
+def test_adapters_have_a_table_of_their_own() -> None:
+    rows = [row("qprompt", 0, 0.6, 0.2, 0.4), row("soma", 0, 0.5, 0.3, 0.5), row("soma_grqa", 0, 0.5, 0.4, 0.5)]
+    lines = adapter_table(rows).splitlines()
+    assert lines[0].split(" | ")[-3:] == ["against full", "unseen mean with GRQA", "GRQA against without |"]
+    assert lines[2] == "| SoMA | 1 | 50.0 | 30.0 | 50.0 | 40.0 | +10.0 | 45.0 | +5.0 |"
+    assert lines[3] == "| full fine-tuning | 1 | 60.0 | 20.0 | 40.0 | 30.0 |  | – |  |"
+    assert len(arm_table(rows, "streets").splitlines()) == len(figure_table(rows, "streets").splitlines()) == 3
+    assert adapter_table(rows[:1]) == "Nothing has been measured yet."
 
 
 def test_figures_of_queries() -> None:

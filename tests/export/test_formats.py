@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import queryseg
-from queryseg import loading
+from queryseg import adapters, loading
 from queryseg.contracts import Adapter
 from queryseg.data.class_table import class_table
 from queryseg.data.streets import Streets
@@ -158,6 +158,34 @@ def test_adapters_are_merged(tmp_path):
         assert isinstance(model.backbone.blocks[0].mlp.fc2, LowRank)
         merged = prepare(model, queryseg.load(file).engine.record)
         assert not any(isinstance(module, LowRank) for module in merged.modules())
+
+
+@pytest.mark.parametrize("name", ["Frozen", "Rein", "SoMA", "FADA", "LoRA"])
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+def test_every_adapter_passes_the_gate(name, format, tmp_path):
+    """Moved away from where it begins, merged where it merges; the gate compares with the unmerged model."""
+    need(format)
+    torch.manual_seed(0)
+    model = copy.deepcopy(fitted(QPROMPT))
+    small = {"rank": 4} if name in ("SoMA", "LoRA") else {"num_tokens": 5} if name != "Frozen" else {}
+    adapter = getattr(adapters, name)(model.backbone.dims, **small, **({"link": False} if name == "Rein" else {}))
+    image = Streets("clear", 1, 2_000_000, SIZE)[0].image[None]
+    plain = Engine(model)(image)
+    model.backbone.attach(adapter)
+    with torch.no_grad():
+        for parameter in model.backbone.brought():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn_like(parameter)
+    model.requires_grad_(False)
+    file = tmp_path / f"model.{'pt2' if format == 'torch' else 'onnx'}"
+    assert export(model, file, format).passed
+    assert model.backbone.adapter is adapter
+    unmerged = Engine(model)(image)
+    assert (queryseg.load(file, device="cpu").engine(image) == unmerged).float().mean() > 0.9999
+    assert (unmerged != plain).any() == (name != "Frozen"), "the adapter matters"
+    merged = prepare(model, queryseg.load(file, device="cpu").engine.record)
+    if name in ("Frozen", "SoMA", "LoRA"):
+        assert merged.state_dict().keys() == fitted(QPROMPT).state_dict().keys()
 
 
 def test_a_predictor_s_strips_are_not_exported(qprompt, tmp_path):

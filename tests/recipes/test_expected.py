@@ -13,8 +13,16 @@ from queryseg.recipe_file import read_recipe
 from queryseg.training.sweep import read_sweep
 
 ROOT = Path(__file__).parents[2]
-EXPECTED: dict[str, dict[str, Any]] = json.loads((ROOT / "recipes/qprompt_r1/expected.json").read_text())
-OF_THE_PAPER = {name: entry for name, entry in EXPECTED.items() if entry["paper"] is not None}
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("recipes/*/expected.json"))
+EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
+    folder: json.loads((ROOT / "recipes" / folder / "expected.json").read_text()) for folder in FOLDERS
+}
+OF_THE_PAPER = {
+    f"{folder}/{name}": entry
+    for folder, entries in EXPECTED.items()
+    for name, entry in entries.items()
+    if entry["paper"] is not None
+}
 
 
 @pytest.mark.parametrize("entry", OF_THE_PAPER.values(), ids=OF_THE_PAPER)
@@ -39,9 +47,25 @@ def test_the_paper_speaks_of_the_recipes_arms_and_validation_sets(entry):
             assert scores["mean_unseen"] == pytest.approx(fmean(unseen), abs=0.001)  # printed to 0.1 %, some cut
 
 
-def test_every_recipe_of_the_paper_has_an_entry():
-    folder = ROOT / "recipes/qprompt_r1"
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_recipe_of_the_paper_has_an_entry(folder):
     ours = ("camvid", "streets")
-    files = {p.relative_to(ROOT).as_posix() for p in folder.rglob("*.yaml") if not p.name.startswith(ours)}
-    told = {entry.get("sweep", entry["recipe"]) for name, entry in EXPECTED.items() if name not in (*ours, "demo")}
-    assert told == files
+    files = {p for p in (ROOT / "recipes" / folder).rglob("*.yaml") if not p.name.startswith(ours)}
+    entries = {name: entry for name, entry in EXPECTED[folder].items() if name not in (*ours, "demo")}
+    told = {entry.get("sweep", entry["recipe"]) for entry in entries.values()}
+    assert told == {path.relative_to(ROOT).as_posix() for path in files}
+    for entry in entries.values():
+        seed = read_recipe(ROOT / entry["recipe"]).get("seed", 0)
+        assert "sweep" in entry or entry["seed"] == seed
+
+
+def test_adapters_read_the_data_of_qprompt_r1_and_have_a_twin_with_grqa():
+    for folder in ("rein", "soma", "fada"):
+        for source in ("gtav", "cityscapes"):
+            plain = read_recipe(ROOT / f"recipes/{folder}/{source}.yaml")
+            data, reference = plain["data"], read_recipe(ROOT / f"recipes/qprompt_r1/{source}.yaml")
+            assert data["train"] == reference["data"]["train"]
+            assert data["validate"] == reference["data"]["validate"]
+            twin = read_recipe(ROOT / f"recipes/{folder}/{source}_grqa.yaml")
+            assert twin["objectives"].pop("grqa") == reference["objectives"]["grqa"]
+            assert twin == plain

@@ -7,6 +7,7 @@ import pytest
 import tiny_run
 from torch import nn
 
+from queryseg.adapters import SoMA
 from queryseg.contracts import Adapter
 from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training.parameter_groups import parameter_groups
@@ -78,3 +79,17 @@ def test_an_adapter_learns_at_the_full_rate_even_inside_a_block(model: Segmenter
     _, by_name = groups_of(model, backbone_factor=0.1)
     name = next(name for name in by_name if name.endswith(("inserted", "adapter.tokens")))
     assert by_name[name]["factor"] == 1.0
+
+
+def test_soma_s_components_have_a_rate_of_their_own_and_decay(model: Segmenter) -> None:
+    """Its biases belong to the trunk and do not decay."""
+    model.backbone.attach(SoMA(model.backbone.dims, rank=2))
+    _, by_name = groups_of(model, backbone_factor=0.25, adapter_factor=0.5, weight_decay=0.3)
+    name = "backbone.blocks.2.attn.qkv"
+    for matrix in ("down", "up"):
+        assert by_name[f"{name}.{matrix}"]["factor"] == 0.5
+        assert by_name[f"{name}.{matrix}"]["weight_decay"] == 0.3
+        assert by_name[f"{name}.{matrix}"]["decays"]
+    assert by_name[f"{name}.bias"]["factor"] == 0.25
+    assert not by_name[f"{name}.bias"]["decays"]
+    assert not any(name.startswith("backbone.blocks.0.") or ".first_" in name for name in by_name)

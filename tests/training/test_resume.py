@@ -111,6 +111,30 @@ def test_the_saved_model_is_the_moving_average(data: Path, uninterrupted: Path, 
     assert all(torch.equal(saved[name], value) for name, value in state["model"].items())
 
 
+def test_the_moving_average_may_begin_late(data: Path, tmp_path: Path) -> None:
+    """Until then the model is the weights; from then on it forgets them at its own pace."""
+    late = {"ema_decay": 0.9, "ema_start": 0.5, "validate_every": 0}
+    found = {}
+    for until in (3, 4, 6):
+        tiny_run.run(tiny_run.settings(data, **late), tmp_path / str(until), until=until)
+        saved = load_file(tmp_path / str(until) / "model.safetensors")["queries.content"]
+        found[until] = saved, read_checkpoint(tmp_path / str(until) / "last.ckpt")["model"]["queries.content"]
+    assert torch.equal(*found[3])
+    average, weights = found[4]
+    torch.testing.assert_close(average, 0.9 * found[3][0] + 0.1 * weights, rtol=0, atol=1e-6)
+    assert not torch.equal(*found[6])
+    tiny_run.run(tiny_run.settings(data, **late), tmp_path / "3", resume=True)
+    resumed = load_file(tmp_path / "3" / "model.safetensors")["queries.content"]
+    assert torch.equal(resumed, found[6][0])
+
+
+def test_annealed_weight_decay_reaches_the_optimiser(data: Path, tmp_path: Path) -> None:
+    settings = tiny_run.settings(data, weight_decay=0.4, final_weight_decay=0.1, ema_decay=None, validate_every=0)
+    tiny_run.run(settings, tmp_path, until=4)
+    groups = read_checkpoint(tmp_path / "last.ckpt")["optimiser"]["param_groups"]
+    assert {group["decays"]: group["weight_decay"] for group in groups} == {True: pytest.approx(0.25), False: 0.0}
+
+
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_a_crash_changes_nothing(
     steps: int, data: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

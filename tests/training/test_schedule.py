@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queryseg.training.schedule import rate_factor, reseed
+from queryseg.training.schedule import decayed, rate_factor, reseed
 
 
 def test_polynomial_decay() -> None:
@@ -47,3 +47,11 @@ def test_reseed_is_a_function_of_its_arguments() -> None:
     for key, values in seen.items():
         reseed(*key)
         assert draw() == values
+
+
+def test_weight_decay_is_annealed_along_half_a_cosine() -> None:
+    assert decayed(0, 1000, 0.05, 1e-5) == pytest.approx(0.05)
+    assert decayed(500, 1000, 0.05, 1e-5) == pytest.approx((0.05 + 1e-5) / 2)
+    assert decayed(250, 1000, 0.05, 1e-5) == pytest.approx(1e-5 + (0.05 - 1e-5) * (1 + 0.5**0.5) / 2)
+    assert decayed(1000, 1000, 0.05, 1e-5) == pytest.approx(1e-5)
+    assert decayed(700, 1000, 0.05, None) == 0.05

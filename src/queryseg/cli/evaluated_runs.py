@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queryseg.cli.evaluation_options import chosen_protocol
+from queryseg.cli.run_options import tell_base
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.errors import UsageError
@@ -115,10 +116,13 @@ def _open(
 ) -> EvaluatedRun:
     """An exported file must be able to see every data set as the protocol says."""
     if not is_exported(path):
-        loaded = read_model(path, options.allow_code)
+        loaded = read_model(path, options.allow_code, options.base)
+        tell_base(path)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
         protocol = chosen_protocol(options, recorded_protocol(loaded.recipe))
         return EvaluatedRun(path, loaded.model, protocol, facts, seen, recorded_task(loaded.recipe))
+    if options.base is not None:
+        raise UsageError(f"{path} is an exported file, which holds all of its weights; leave --base out.")
     from queryseg.export.exported_engine import check_protocol, open_exported
 
     engine = open_exported(path, options.device)

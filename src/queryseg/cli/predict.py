@@ -13,6 +13,7 @@ from typing import get_args
 from queryseg.cli.evaluation_options import add_protocol_options, changed_protocol
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
+from queryseg.cli.run_options import add_run_options, tell_base
 from queryseg.data.coco_panoptic import CocoPanoptic, PanopticImage, categories_of
 from queryseg.errors import UsageError
 from queryseg.inference.precision import InferencePrecision
@@ -45,9 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="make machine code for every image size: slow at first, faster then"
     )
-    parser.add_argument(
-        "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
-    )
+    add_run_options(parser)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="files, and every class's share or a video's figures, for machines"
     )
@@ -63,7 +62,9 @@ def load_predictor(options: argparse.Namespace) -> Predictor:
         precision=options.precision,
         compile=options.compile,
         task=options.task,
+        base=options.base,
     )
+    tell_base(options.run)
     predictor.protocol = changed_protocol(options, predictor.protocol)
     return predictor
 

@@ -1,5 +1,8 @@
+"""Query sources: where queries come from and how they move."""
+
 from queryseg.queries.focus_aware import FocusAwareQueries
 from queryseg.queries.learnable import LearnableQueries
+from queryseg.queries.linked import LinkedQueries
 from queryseg.queries.no_queries import NoQueries
 
-__all__ = ["FocusAwareQueries", "LearnableQueries", "NoQueries"]
+__all__ = ["FocusAwareQueries", "LearnableQueries", "LinkedQueries", "NoQueries"]
