@@ -273,3 +273,29 @@ def test_converted_classes_may_be_named_by_a_table(hugging_face_eomt, tmp_path, 
     assert main(arguments) == 0
     assert "19 classes: road, sidewalk" in capsys.readouterr().out
     assert "classes: cityscapes" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_classes_that_nothing_names_must_be_named(hugging_face_eomt, tmp_path, capsys):
+    model = hugging_face_eomt(num_labels=3)
+    model.config.id2label = {}
+    model.save_pretrained(tmp_path / "theirs")
+    config = tmp_path / "theirs" / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps({key: value for key, value in content.items() if "label" not in key}))
+    arguments = ["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "run")]
+    assert "has 3 classes and does not say what they are; name them with --classes" in fails(arguments, capsys)
+    assert "has 2 classes, but" in fails([*arguments, "--classes", "road,sky"], capsys)
+    assert not (tmp_path / "run").exists()
+    assert main([*arguments, "--classes", "road, sky,car"]) == 0
+    assert "3 classes: road, sky, car" in capsys.readouterr().out
+
+
+def test_known_layouts_are_listed(tmp_path, capsys):
+    assert main(["convert", "--list", "--json", str(tmp_path / "list.json")]) == 0
+    told = capsys.readouterr().out
+    assert "Mask2Former with Swin, as its authors train it (detectron2): converts" in told
+    assert "SimCIS with ResNet, as its authors train it (detectron2): recognised; its method is not part" in told
+    listed = json.loads((tmp_path / "list.json").read_text())
+    assert all(row["source"] and row["verified"] for row in listed["formats"])
+    assert "DINOv3" in listed["backbones"]
+    assert "Give a checkpoint and --out DIR" in fails(["convert", "x.pth"], capsys)

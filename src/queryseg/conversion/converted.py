@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from queryseg.errors import CheckpointError
+from queryseg.data.class_table import class_table
+from queryseg.errors import CheckpointError, InputError
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,22 @@ class Converted:
     recipe     `classes` and `model`, and `data.protocol` where the checkpoint says how images are shown to it
     weights    under the names of the segmenter's state_dict
     left_over  names in the file that the model has no use for
+    unexpected those of them that the layout does not know either
+    layout     what the file is
+    verified   whether names and shapes of the layout were read where its authors define them
     """
 
     recipe: dict[str, Any]
     weights: dict[str, Tensor]
     left_over: tuple[str, ...]
+    unexpected: tuple[str, ...] = ()
+    layout: str = ""
+    verified: bool = True
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether nothing tells what the classes are called."""
+        return list(self.recipe["classes"]) == _numbered(len(self.recipe["classes"]))
 
 
 Rules = Sequence[tuple[str, str]]
@@ -68,14 +81,27 @@ def required(weights: Mapping[str, Tensor], name: str) -> Tensor:
     return weights[name]
 
 
-def class_names(config: Mapping[str, Any], num_classes: int) -> list[str]:
-    """Of config.json, in label order, each once: ADE20K has two screens."""
+_TABLES = {19: "cityscapes", 133: "coco_panoptic", 150: "ade20k"}
+"""Number of classes → the table that published models of so many classes were trained on."""
+
+
+def class_names(config: Mapping[str, Any], num_classes: int) -> str | list[str]:
+    """Of config.json, in label order, each once: ADE20K has two screens. Without names there: the table of so many
+    classes, or LABEL_0, LABEL_1 … if there is none."""
     given = {str(label): str(name) for label, name in (config.get("id2label") or {}).items()}
+    table = _TABLES.get(num_classes)
+    if not given and table is not None:
+        with suppress(InputError):  # a table that this version does not have
+            return class_table(table).name
     names: list[str] = []
-    for label in range(num_classes):
-        name = given.get(str(label), f"LABEL_{label}")
+    for label, number in enumerate(_numbered(num_classes)):
+        name = given.get(str(label), number)
         names.append(f"{name} ({label})" if name in names else name)
     return names
+
+
+def _numbered(num_classes: int) -> list[str]:
+    return [f"LABEL_{label}" for label in range(num_classes)]
 
 
 def check_mean(config: Mapping[str, Any], model: str, trunk: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,7 +53,9 @@ def read_foreign_file(path: str) -> ForeignFile:
     """
     foreign: tuple[str, ...] = ()
     try:
-        kind, content = "safetensors" if path.endswith(".safetensors") else "PyTorch", read_content(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about versions of pickles
+            kind, content = "safetensors" if path.endswith(".safetensors") else "PyTorch", read_content(path)
     except CheckpointError:
         if path.endswith(".safetensors") or not Path(path).is_file():
             raise
