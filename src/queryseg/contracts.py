@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,25 +42,42 @@ class Part(nn.Module, ABC):
         return frozenset()
 
 
+class Projection(NamedTuple):
+    """A linear layer of a block's attention or MLP.
+
+    linear   (out, in)
+    stacked  matrices on top of each other in it: 3 in a fused qkv, 2 in a gated MLP's first layer
+    biases   what is added to its output, wherever the block keeps it
+    """
+
+    linear: nn.Linear
+    stacked: int
+    biases: tuple[nn.Parameter, ...]
+
+
 class Adapter(Part):
-    """Changes a trunk without changing its interface. Image tokens only: queries and class tokens never pass here."""
+    """Changes a trunk without changing its interface. Image tokens only: queries and class tokens never pass
+    `after_block`."""
 
     starts_at: int = 0
-    """First block that it changes; the blocks before can be shared with a reference."""
+    """First block that it changes; the blocks before run without gradients and can be shared with a reference."""
 
     def attach(self, backbone: Backbone) -> None:
         """Freeze, wrap or replace; called once."""
+
+    def initialise(self, backbone: Backbone) -> None:
+        """First values that depend on the trunk's weights; called before training, never on what was trained."""
 
     def after_block(self, patches: Tensor, index: int) -> Tensor:
         """(B, h, w, C) → (B, h, w, C); return the argument itself to change nothing."""
         return patches
 
     def extras(self) -> Mapping[str, Tensor]:
-        """Goes to `features.extras`, e.g. Rein's link: query_content (Q, D), query_position (Q, D)."""
+        """Goes to `features.extras`, e.g. Rein's link: query_position (Q, D)."""
         return {}
 
     def merge(self, backbone: Backbone) -> None:
-        """Fold into the trunk's weights where possible; called once, before export."""
+        """Fold into the trunk's weights where possible and leave it as it came; before prediction and export."""
 
 
 class Backbone(Part):
@@ -81,6 +98,7 @@ class Backbone(Part):
     def __init__(self) -> None:
         super().__init__()
         self.adapter = None  # set here: a class attribute would hide the registered module
+        self._given = frozenset[str]()
 
     @abstractmethod
     def begin(self, images: Tensor) -> Trunk:
@@ -108,9 +126,8 @@ class Backbone(Part):
         where the family takes any."""
         return height, width
 
-    def projections(self, index: int) -> Sequence[tuple[nn.Linear, int]]:
-        """Linear layers of one block's attention and MLP, with the number of matrices stacked in each (3: fused
-        qkv)."""
+    def projections(self, index: int) -> Sequence[Projection]:
+        """Every linear layer of one block's attention and MLP."""
         raise RecipeError(f"{type(self).__name__} has no linear layers to adapt; use a vision transformer.")
 
     def joint(self, trunk: Trunk) -> Joint | None:
@@ -123,10 +140,24 @@ class Backbone(Part):
 
     # given for every family
 
-    def attach(self, adapter: Adapter) -> None:
-        """Take an adapter; once."""
-        self.adapter = adapter
+    def attach(self, adapter: Adapter, initialise: bool = True) -> None:
+        """Take an adapter; once. initialise: False if trained values will be loaded."""
+        self._given = frozenset(name for name, _ in self.named_parameters())
         adapter.attach(self)
+        self.adapter = adapter
+        if initialise:
+            adapter.initialise(self)
+        self.train(self.training)
+
+    def base(self) -> dict[str, nn.Parameter]:
+        """By name: what the adapter left as it was, which a run need not store. Nothing without an adapter."""
+        if self.adapter is None:
+            return {}
+        return {name: p for name, p in self.named_parameters() if name in self._given and not p.requires_grad}
+
+    def brought(self) -> list[nn.Parameter]:
+        """What the adapter brought, wherever it sits."""
+        return [] if self.adapter is None else [p for name, p in self.named_parameters() if name not in self._given]
 
     def advance(self, trunk: Trunk, stop: int, blocked: Tensor | None = None) -> Trunk:
         """Run blocks `trunk.depth … stop − 1`. blocked: see `block`."""
@@ -363,8 +394,8 @@ CAPABILITIES: Mapping[str, str] = {
     "text_context": "features.context holds one text embedding per class",
     "level_positions": "features.positions holds one map per level",
     "position_maps": "features.positions are learned maps of all four levels",
-    "query_content": "features.extras holds query contents made by the adapter",
     "query_position": "features.extras holds query positions made by the adapter",
+    "linked_positions": "queries take their positions from features.extras",
     "refinement": "the decoder calls refine, with attention maps over whole levels if asked",
     "selected_indices": "queries are pixels chosen from the image",
     "class_rows": "row k of every prediction stands for class k",

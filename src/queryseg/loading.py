@@ -29,11 +29,13 @@ def load(
     precision: InferencePrecision = "fp32",
     compile: bool = False,
     strip_tokens: int | None = None,
+    base: str | Path | None = None,
 ) -> Predictor:
     """The model of a run folder or of an exported file (.onnx, .xml, .engine, .pt2), ready to predict.
 
     allow      packages besides queryseg whose classes a run's recipe may name; loading never executes other code
     protocol   None: the one that the run was validated with
+    base       where the weights are that a run's adapter was trained on; None: where they were then
 
     precision, compile, strip_tokens: of runs, see `Predictor`; exported files bring their own
 
@@ -41,11 +43,13 @@ def load(
     """
     path = Path(source)
     if not is_exported(path):
-        run = read_model(source, allow)
+        run = read_model(source, allow, base)
+        if (adapter := run.model.backbone.adapter) is not None:
+            adapter.merge(run.model.backbone)
         shown_as = protocol or recorded_protocol(run.recipe)
         return Predictor(run.model, run.classes, shown_as, device, precision, compile, strip_tokens)
-    if precision != "fp32" or compile or strip_tokens is not None:
-        raise InputError(f"{path} was exported as it computes; leave out precision, compile and strip_tokens.")
+    if precision != "fp32" or compile or strip_tokens is not None or base is not None:
+        raise InputError(f"{path} was exported as it computes; leave out precision, compile, strip_tokens and base.")
     from queryseg.export.exported_engine import load_exported
 
     return load_exported(path, device, protocol)

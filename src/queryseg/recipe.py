@@ -67,12 +67,15 @@ class TrainingSettings:
     accumulate        forward passes per optimiser step
     learning_rate     AdamW, of everything but the backbone
     backbone_factor   learning rate of the backbone relative to it (paper: 0.1); 1 from scratch
+    adapter_factor    learning rate of an adapter's own weights relative to it (SoMA: 0.5)
     layer_decay       each block's rate is this fraction of the next one's (1: all alike)
     weight_decay      not on norms, biases, other vectors, query and position tables
+    final_weight_decay  to which it is annealed, half a cosine over all steps (SoMA: 1e-5); None: constant
     warmup            share of the steps over which the rate rises linearly from 0
     power             of the polynomial decay to 0
     clip_norm         largest gradient norm (Mask2Former: 0.01); None: unclipped
     ema_decay         keep an exponential moving average of the weights and save it as the model; None: the weights
+    ema_start         share of the steps after which it begins; until then the model is the weights (SoMA: 0.3)
     precision         "bf16-mixed" and "16-mixed" compute in half precision where that is safe
     validate_every    steps between validations (0: only at the end)
     save_every        steps between checkpoints for resuming
@@ -86,12 +89,15 @@ class TrainingSettings:
     accumulate: int = 1
     learning_rate: float = 1e-4
     backbone_factor: float = 0.1
+    adapter_factor: float = 1.0
     layer_decay: float = 1.0
     weight_decay: float = 0.05
+    final_weight_decay: float | None = None
     warmup: float = 0.0
     power: float = 0.9
     clip_norm: float | None = 0.01
     ema_decay: float | None = None
+    ema_start: float = 0.0
     precision: Precision = "32-true"
     validate_every: int = 0
     save_every: int = 500
@@ -103,6 +109,13 @@ class TrainingSettings:
                 raise RecipeError(f"training.{name} is {getattr(self, name)}, but must be at least 1.")
         if not 0 <= self.warmup < 1:
             raise RecipeError(f"training.warmup is {self.warmup}, but is a share of the steps: 0 ≤ warmup < 1.")
+        if not 0 <= self.ema_start < 1:
+            raise RecipeError(f"training.ema_start is {self.ema_start}, but is a share of the steps: 0 ≤ start < 1.")
+        if self.final_weight_decay is not None and not 0 <= self.final_weight_decay <= self.weight_decay:
+            raise RecipeError(
+                f"training.final_weight_decay is {self.final_weight_decay}, but is what weight_decay "
+                f"({self.weight_decay}) falls to: from 0 to that."
+            )
         if not 0 < self.layer_decay <= 1:
             raise RecipeError(f"training.layer_decay is {self.layer_decay}, but must lie in (0, 1].")
 

@@ -98,17 +98,28 @@ def build(resolved: Mapping[str, Any], allow: Iterable[str] | None = None) -> Re
 def build_untrained(resolved: Mapping[str, Any], allow: Iterable[str] = ()) -> Segmenter:
     """The model of a run's recipe without any weights (they come from the run): a loaded recipe may only name classes
     of queryseg and of the packages in `allow`, so that a checkpoint never executes foreign code."""
-    content = {key: value for key, value in without_weights(resolved).items() if key in ("classes", "model")}
+    return build_model(without_weights(resolved), allow)
+
+
+def build_model(resolved: Mapping[str, Any], allow: Iterable[str] = ()) -> Segmenter:
+    """The model alone, whose backbone loads what its recipe says; all else that was trained is still to be loaded. See
+    `build_untrained`."""
+    content = {key: value for key, value in resolved.items() if key in ("classes", "model")}
     recipe: ModelRecipe = _instantiate(ModelRecipe, content, allow)
-    return build_segmenter(class_names(recipe.classes), recipe.model)
+    return build_segmenter(class_names(recipe.classes), recipe.model, initialise=False)
 
 
 def without_weights(resolved: Mapping[str, Any]) -> Resolved:
     """The same recipe with a backbone that loads nothing."""
+    return with_pretrained(resolved, False)
+
+
+def with_pretrained(resolved: Mapping[str, Any], source: bool | str) -> Resolved:
+    """The same recipe with a backbone that loads something else."""
     backbone = dict(resolved.get("model", {}).get("backbone", {}))
     arguments = backbone.get("init_args") or {}
     if "pretrained" in arguments:  # a resolved recipe names every option, and not every backbone has this one
-        backbone["init_args"] = {**arguments, "pretrained": False}
+        backbone["init_args"] = {**arguments, "pretrained": source}
     return {**resolved, "model": {**resolved.get("model", {}), "backbone": backbone}}
 
 

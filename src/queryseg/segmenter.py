@@ -131,8 +131,10 @@ class Parts:
     adapter: Callable[[Dims], Adapter] | None = None
 
 
-def build_segmenter(class_names: Sequence[str], parts: Parts) -> Segmenter:
+def build_segmenter(class_names: Sequence[str], parts: Parts, initialise: bool = True) -> Segmenter:
     """Sizes flow from left to right: backbone.dims → pixel_decoder.dims → adapter, queries, decoder.
+
+    initialise: False if the weights are loaded afterwards, see `Adapter.initialise`.
 
     Raises: RecipeError if the parts do not fit together.
     """
@@ -140,7 +142,7 @@ def build_segmenter(class_names: Sequence[str], parts: Parts) -> Segmenter:
     pixel_decoder = parts.pixel_decoder(replace(backbone.dims, class_names=tuple(class_names)))
     dims = pixel_decoder.dims
     if parts.adapter is not None:
-        backbone.attach(parts.adapter(dims))
+        backbone.attach(parts.adapter(dims), initialise)
     model = Segmenter(backbone, pixel_decoder, parts.queries(dims), parts.decoder(dims), parts.readout())
     late, joinable = model.decoder.late_blocks, backbone.dims.joinable
     if late > joinable:

@@ -230,7 +230,7 @@ def test_undecayed_names_exist_and_projections_cover_the_linear_layers(family: s
     assert backbone.undecayed() <= names.keys()
     tables = {n for n in names if n.endswith(("pos_embed", "cls_token", "reg_token", "rel_pos_h", "freqs"))}
     assert tables <= backbone.undecayed()
-    stacked = [(linear.in_features, linear.out_features // number) for linear, number in backbone.projections(1)]
+    stacked = [(linear.in_features, linear.out_features // number) for linear, number, _ in backbone.projections(1)]
     assert stacked.count((32, 32)) == (4 if family == "eva02-clip" else 2)  # q, k, v, out; or qkv and out
     assert len(stacked) == {"eva02-clip": 7}.get(family, 4)
 

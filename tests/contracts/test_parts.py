@@ -70,7 +70,8 @@ def test_equal_seeds_give_equal_weights(path):
 def test_query_sources(path):
     source = PARTS[path][1](DIMS)
     assert isinstance(source, QuerySource)
-    queries = source(features(), MaskHeads(DIMS))
+    given = replace(features(), extras={"query_position": torch.randn(7, DIMS.width)})  # as an adapter makes them
+    queries = source(given, MaskHeads(DIMS))
     assert queries.content.shape[0] == 2
     assert queries.content.shape[2] == DIMS.width
     assert queries.position is None or queries.position.shape == queries.content.shape

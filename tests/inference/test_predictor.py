@@ -174,7 +174,7 @@ def test_load_takes_the_protocol_that_the_run_was_validated_with(model, classes,
     recipe = {"data": {"protocol": {"short_side": 24, "window": None, "stride": 341}}}
     given = []
 
-    def read_model(folder, allow):
+    def read_model(folder, allow, base):
         given.append((folder, allow))
         return LoadedRun(model, classes, recipe, tmp_path)
 

@@ -73,7 +73,7 @@ class PyramidBackbone(Backbone):
         if frozen:
             self.freeze()
 
-    def attach(self, adapter: Adapter) -> None:
+    def attach(self, adapter: Adapter, initialise: bool = True) -> None:
         raise RecipeError(
             f"adapter {type(adapter).__name__} changes the blocks of a vision transformer, and {type(self).__name__} "
             "has none; leave the adapter out or use a vision transformer."

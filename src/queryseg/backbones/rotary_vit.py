@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from queryseg.backbones.vision_transformer import MAX_TABLES, VisionTransformer
+from queryseg.contracts import Adapter
 from queryseg.types import Trunk
 
 
@@ -31,6 +32,13 @@ class RotaryViT(VisionTransformer):
         self.rope: Any = model.rope
         model.rope = None  # the stem would build a table in every forward pass and drop it
         self._tables: dict[tuple[int, int], Tensor] = {}
+
+    def attach(self, adapter: Adapter, initialise: bool = True) -> None:
+        for block in self.blocks:
+            attention: Any = block.attn
+            if getattr(attention, "q_bias", None) is not None:
+                attention.qkv_bias_separate = True  # else timm reads the weight of qkv past an adapted layer
+        super().attach(adapter, initialise)
 
     def begin(self, images: Tensor) -> Trunk:
         trunk = super().begin(images)

@@ -12,13 +12,14 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from timm.layers.mlp import GluMlp
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from queryseg.backbones.feature_pyramid import FeaturePyramid
 from queryseg.backbones.timm_models import build_model, has_joint_head
 from queryseg.backbones.weights import WeightReport, load_weights
-from queryseg.contracts import Backbone
+from queryseg.contracts import Backbone, Projection
 from queryseg.errors import InputError, RecipeError
 from queryseg.types import Dims, Joint, Trunk
 
@@ -90,7 +91,8 @@ class VisionTransformer(Backbone):
         embed: int = model.embed_dim
         own_norm = getattr(model, "norm", nn.Identity())
         # EVA-02 normalises after pooling and SAM in its neck: both end without a norm of tokens
-        self.norm = nn.LayerNorm(embed, eps=1e-6) if isinstance(own_norm, nn.Identity) else own_norm
+        self._new_norm = isinstance(own_norm, nn.Identity)
+        self.norm = nn.LayerNorm(embed, eps=1e-6) if self._new_norm else own_norm
         model.norm = nn.Identity()
         self.project: nn.Linear | None = model.head if joint else None
         model.head = nn.Identity()
@@ -113,9 +115,6 @@ class VisionTransformer(Backbone):
         self.dims = Dims((), embed, len(self.blocks), channels, strides, embed, embed, self._joinable(), width)
         if frozen:
             self.freeze()
-            for module in (own_norm, self.project):
-                if module is not None:
-                    module.requires_grad_(False)
 
     # what families differ in
 
@@ -243,9 +242,27 @@ class VisionTransformer(Backbone):
     def sections(self) -> Sequence[nn.Module]:
         return [self.stem, *self.blocks]
 
-    def projections(self, index: int) -> Sequence[tuple[nn.Linear, int]]:
-        linears = {n: m for n, m in self.blocks[index].named_modules() if isinstance(m, nn.Linear)}
-        return [(linear, 3 if name == "attn.qkv" else 1) for name, linear in linears.items()]
+    def freeze(self, until: int | None = None) -> None:
+        """See `Backbone`; with all blocks, also what else timm made."""
+        super().freeze(until)
+        if until is None:
+            for module in (None if self._new_norm else self.norm, self.project):
+                if module is not None:
+                    module.requires_grad_(False)
+
+    def projections(self, index: int) -> Sequence[Projection]:
+        block: Any = self.blocks[index]
+        found = []
+        for name, linear in block.named_modules():
+            if not isinstance(linear, nn.Linear):
+                continue
+            fused = name == "attn.qkv"
+            gated = name == "mlp.fc1" and isinstance(block.mlp, GluMlp)
+            # EVA-02 and DINOv3 keep the biases of a fused layer beside it
+            beside = [getattr(block.attn, bias, None) for bias in ("q_bias", "v_bias")] if fused else []
+            biases = tuple(bias for bias in (linear.bias, *beside) if bias is not None)
+            found.append(Projection(linear, 3 if fused else 2 if gated else 1, biases))
+        return found
 
     def undecayed(self) -> frozenset[str]:
         tables = self.stem.named_parameters(recurse=False)  # timm's no_weight_decay() forgot registers for a while

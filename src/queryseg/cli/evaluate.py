@@ -7,8 +7,10 @@ from pathlib import Path
 
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, progress_bar, write_json
+from queryseg.cli.run_options import add_base_option, tell_base
 from queryseg.data.data_file import open_data
 from queryseg.data.protocol import Protocol
+from queryseg.errors import UsageError
 from queryseg.evaluation.domain_table import RunFacts, evaluate_many
 from queryseg.evaluation.report import write_html
 from queryseg.inference.engine import SegmentationEngine
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seen", nargs="*", metavar="NAME", help="data sets of the training domain (default: the first one)"
     )
     parser.add_argument("--num-examples", type=int, default=4, metavar="N", help="pictures per data set in the report")
+    add_base_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
 
@@ -60,9 +63,12 @@ def run(options: argparse.Namespace) -> int:
 def _source(options: argparse.Namespace) -> tuple[Segmenter | SegmentationEngine, Protocol, RunFacts]:
     """What is evaluated, the protocol that it was validated with, and where it comes from."""
     if not is_exported(options.run):
-        loaded = read_model(options.run, options.allow_code)
+        loaded = read_model(options.run, options.allow_code, options.base)
+        tell_base(options.run)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
         return loaded.model, recorded_protocol(loaded.recipe), facts
+    if options.base is not None:
+        raise UsageError(f"{options.run} is an exported file, which holds all of its weights; leave --base out.")
     from queryseg.export.exported_engine import check_windows, open_exported
 
     engine = open_exported(options.run, options.device)

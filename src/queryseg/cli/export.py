@@ -8,6 +8,7 @@ from typing import get_args
 
 from queryseg.cli.evaluation_options import named_sources
 from queryseg.cli.output import check_json, console, progress_bar, write_json
+from queryseg.cli.run_options import add_run_options, tell_base
 from queryseg.data.data_file import open_data
 from queryseg.errors import UsageError
 from queryseg.export.export_record import ExportPrecision
@@ -59,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out queries that these images do not need; no score of theirs changes by more (default %(const)s)",
     )
     parser.add_argument("--device", default="auto", help="where the gate runs the file (default auto)")
-    parser.add_argument(
-        "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
-    )
+    add_run_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the gate's figures, for machines")
 
 
@@ -70,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
     check_json(options.json)
     datasets = {name: open_data(path) for name, path in named_sources(options.data).items()} or None
     calibration = {name: open_data(path) for name, path in named_sources(options.calibrate).items()} or None
-    loaded = read_model(options.run, options.allow_code)
+    loaded = read_model(options.run, options.allow_code, options.base)
+    tell_base(options.run)
     protocol = recorded_protocol(loaded.recipe)
     crop = (loaded.recipe.get("data") or {}).get("crop")
     size = options.size or ([protocol.window] * 2 if protocol.window else crop)

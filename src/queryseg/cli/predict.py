@@ -11,6 +11,7 @@ from typing import get_args
 
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
+from queryseg.cli.run_options import add_run_options, tell_base
 from queryseg.inference.precision import InferencePrecision
 from queryseg.inference.predictor import Predictor, find_images
 from queryseg.inference.video.frame_source import is_video
@@ -32,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="make machine code for every image size: slow at first, faster then"
     )
-    parser.add_argument(
-        "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
-    )
+    add_run_options(parser)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="files, and every class's share or a video's figures, for machines"
     )
@@ -43,13 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_predictor(options: argparse.Namespace) -> Predictor:
     """What the arguments name."""
-    return load(
+    predictor = load(
         options.run,
         allow=options.allow_code,
         device=options.device,
         precision=options.precision,
         compile=options.compile,
+        base=options.base,
     )
+    tell_base(options.run)
+    return predictor
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,12 +18,12 @@ BASE = "base"
 def parameter_groups(
     model: Segmenter, objectives: Mapping[str, Objective], settings: TrainingSettings
 ) -> list[dict[str, Any]]:
-    """Groups for an optimiser, each with `params`, `factor` (of the learning rate), `weight_decay` and `names`. Every
-    parameter that requires a gradient is in exactly one of them.
+    """Groups for an optimiser, each with `params`, `factor` (of the learning rate), `weight_decay` (and whether it
+    `decays` at all) and `names`. Every parameter that requires a gradient is in exactly one of them.
 
-    Blocks of the backbone learn at backbone_factor · layer_decay^(blocks above), the stem below them. Everything else
-    learns at the full rate: the new parts, the adapter wherever it sits, and what the backbone puts around its trunk
-    (final norm, pyramid, projection), which queries use in a new role or which is new itself.
+    Blocks of the backbone learn at backbone_factor · layer_decay^(blocks above), the stem below them; the adapter,
+    wherever it sits, at adapter_factor. Everything else learns at the full rate: the new parts, and what the backbone
+    puts around its trunk (final norm, pyramid, projection), which queries use in a new role or which is new itself.
 
     Exempt from weight decay: norms, biases and every other vector, and the tables that a part names in `undecayed`.
 
@@ -31,14 +31,15 @@ def parameter_groups(
     """
     factors = _backbone_factors(model.backbone, settings)
     exempt = _undecayed([*model.parts().values(), *objectives.values()])
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in _named_parameters(model, objectives):
         if not parameter.requires_grad:
             continue
         factor = factors.get(id(parameter), 1.0)
-        decay = 0.0 if parameter.ndim <= 1 or id(parameter) in exempt else settings.weight_decay
-        empty: dict[str, Any] = {"params": [], "names": [], "factor": factor, "weight_decay": decay}
-        group = groups.setdefault((factor, decay), empty)
+        decays = parameter.ndim > 1 and id(parameter) not in exempt
+        decay = settings.weight_decay if decays else 0.0
+        empty: dict[str, Any] = {"params": [], "names": [], "factor": factor, "weight_decay": decay, "decays": decays}
+        group = groups.setdefault((factor, decays), empty)
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
@@ -51,15 +52,14 @@ def _named_parameters(model: Segmenter, objectives: Mapping[str, Objective]) -> 
 
 
 def _backbone_factors(backbone: Backbone, settings: TrainingSettings) -> dict[int, float]:
-    """id of a parameter of the trunk → factor. Parametrisations put an adapter's weights inside the blocks."""
-    adapted = set() if backbone.adapter is None else {id(p) for p in backbone.adapter.parameters()}
+    """id of a parameter of the trunk or of its adapter → factor."""
     sections = backbone.sections()
-    return {
+    factors = {
         id(parameter): settings.backbone_factor * settings.layer_decay ** (len(sections) - 1 - depth)
         for depth, section in enumerate(sections)
         for parameter in section.parameters()
-        if id(parameter) not in adapted
     }
+    return factors | {id(parameter): settings.adapter_factor for parameter in backbone.brought()}
 
 
 def _undecayed(parts: Iterable[nn.Module]) -> set[int]:

@@ -5,6 +5,7 @@ Nothing here is counted or stored, so a run that resumes at step k continues as 
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -24,6 +25,16 @@ def rate_factor(step: int, steps: int, warmup: float = 0.0, power: float = 0.9) 
         return (step + 1) / (rising + 1)
     falling: float = (1 - (step - rising) / (steps - rising)) ** power
     return falling
+
+
+def decayed(step: int, steps: int, first: float, final: float | None) -> float:
+    """Weight decay at 0 ≤ step < steps: from `first` to `final` along half a cosine; None: always `first`.
+
+    Source: the configurations of SoMA (CVPR 2025): final + (first − final) · (1 + cos(π · step / steps)) / 2.
+    """
+    if final is None:
+        return first
+    return final + (first - final) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def reseed(seed: int, step: int, part: int, rank: int) -> None:

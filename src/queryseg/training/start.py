@@ -11,7 +11,7 @@ from torch import nn
 
 from queryseg.contracts import Objective
 from queryseg.errors import CheckpointError, InputError, UsageError
-from queryseg.inference.run_folder import MODEL, read_weights
+from queryseg.inference.run_folder import MODEL, Base, base_weights, read_weights, weights_hash
 from queryseg.segmenter import Segmenter
 from queryseg.training.checkpoint import CHECKPOINT
 from queryseg.training.loading import CLASS_PIXELS
@@ -65,12 +65,15 @@ def start_from_weights(model: Segmenter, source: Path) -> list[str]:
 
     Returns the report, line by line. Raises: CheckpointError if nothing fits.
     """
-    weights = read_weights(source / MODEL if source.is_dir() else source)
+    weights = read_weights(weights_file(source))
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise CheckpointError(f"{source} has no tensor in common with this recipe's model; start without --start-from.")
     model.load_state_dict(fitting, strict=False)
+    if (adapter := model.backbone.adapter) is not None:
+        adapter.initialise(model.backbone)
+        model.load_state_dict(fitting, strict=False)  # its own values, if it has any of an adapter
     reshaped = [
         f"other shape: {name} ({tuple(value.shape)} there, {tuple(own[name].shape)} here)"
         for name, value in weights.items()
@@ -83,6 +86,31 @@ def start_from_weights(model: Segmenter, source: Path) -> list[str]:
         f"{len(fresh)} not there, {len(unused)} left over."
     )
     return [summary, *reshaped, *fresh, *unused]
+
+
+def weights_file(source: Path) -> Path:
+    """Of a run, or the file itself."""
+    return source / MODEL if source.is_dir() else source
+
+
+def find_base(model: Segmenter, start_from: Path | None) -> Base | None:
+    """Where the weights came from that an adapter left as they were; call it when the model is as training begins.
+
+    None, so that the run stores them: without an adapter, and where they came from no file, or only partly.
+    """
+    weights = base_weights(model)
+    if not weights:
+        return None
+    report = getattr(model.backbone, "weight_report", None)
+    source, file = ("" if report is None else report.file), None
+    if start_from is not None:
+        found = read_weights(weights_file(start_from))
+        filled = [name in found and found[name].shape == value.shape for name, value in weights.items()]
+        if all(filled):
+            source = file = str(weights_file(start_from).resolve())
+        elif any(filled):
+            return None
+    return Base(source, file, weights_hash(weights), len(weights)) if source else None
 
 
 def take_over(objectives: nn.ModuleDict, state: dict[str, Any], source: Path) -> list[str]:

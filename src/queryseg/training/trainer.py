@@ -21,7 +21,16 @@ from queryseg.data.batch import Batch
 from queryseg.errors import CheckpointError, reason_of
 from queryseg.evaluation.diagnostics import Diagnosis, QueryObserver, has_queries
 from queryseg.evaluation.evaluator import evaluate
-from queryseg.inference.run_folder import load_weights, write_model, write_recipe
+from queryseg.inference.run_folder import (
+    base_weights,
+    check_base,
+    fill_base,
+    load_weights,
+    read_base,
+    write_base,
+    write_model,
+    write_recipe,
+)
 from queryseg.recipe import Recipe
 from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training import checkpoint
@@ -35,8 +44,8 @@ from queryseg.training.pictures import prediction_picture
 from queryseg.training.progress import Progress
 from queryseg.training.records import Records
 from queryseg.training.references import References
-from queryseg.training.schedule import rate_factor, reseed
-from queryseg.training.start import Beginning, start_from_weights, take_over
+from queryseg.training.schedule import decayed, rate_factor, reseed
+from queryseg.training.start import Beginning, find_base, start_from_weights, take_over
 from queryseg.training.step import TrainingStep, build_objectives
 from queryseg.training.summary import summary_lines
 
@@ -78,9 +87,15 @@ class Trainer:
         }
 
         reseed(recipe.seed, 0, 0, 0)  # the parts made here begin alike in every process
-        self.model = build_segmenter(classes.names, recipe.model)
+        earlier = out if beginning.resume else beginning.fork
+        begins_here = earlier is None and beginning.start_from is None
+        self.model = build_segmenter(classes.names, recipe.model, initialise=begins_here)
         objectives = build_objectives(self.model, recipe.objectives, frozenset({"previous_task"} if previous else ()))
         report = [] if beginning.start_from is None else start_from_weights(self.model, beginning.start_from)
+        self.base = find_base(self.model, beginning.start_from) if earlier is None else read_base(earlier)
+        self.loaded = frozenset(base_weights(self.model)) if self.base else frozenset[str]()
+        if self.base is not None and earlier is not None:
+            (check_base if self.base.file is None else fill_base)(self.model, self.base, earlier)
         groups = parameter_groups(self.model, objectives, self.settings)
         # one kernel for all tensors; it unscales by itself, which clipping under 16-mixed must do before
         fused = fabric.device.type in ("cpu", "cuda") and self.settings.precision != "16-mixed"
@@ -104,11 +119,14 @@ class Trainer:
         self.progress = Progress(console, self.settings.steps, self.step)
         columns = ["step", "learning_rate", *self.meter.names, *(f"miou/{name}" for name in self.validation), *PACE]
         summary = summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device))
-        for line in [*summary, *report]:
+        stored = [] if self.base is None else [f"Stored is what is trained, without its base: {self.base}"]
+        for line in [*summary, *stored, *report]:
             self.progress.say(line)
         self.records: Records | None = None  # only the first process writes
         if fabric.is_global_zero:
             write_recipe(out, resolved)
+            if self.base is not None:
+                write_base(out, self.base)
             self.records = Records(out, columns, self.step)
 
     def fit(self) -> TrainingResult:
@@ -145,8 +163,10 @@ class Trainer:
         """One optimiser step. Returns whether a process was asked to stop."""
         fabric, settings = self.fabric, self.settings
         rate = settings.learning_rate * rate_factor(self.step, settings.steps, settings.warmup, settings.power)
+        decay = decayed(self.step, settings.steps, settings.weight_decay, settings.final_weight_decay)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
+            group["weight_decay"] = decay if group["decays"] else 0.0
         seen, found = [], []
         for part in range(settings.accumulate):
             seen.append(self.meter.next(stream))
@@ -170,7 +190,8 @@ class Trainer:
         self.optimiser.zero_grad()
         self.module.module.after_step()
         if self.average is not None and settings.ema_decay is not None:
-            follow(self.average, self.model, settings.ema_decay)
+            begun = self.step >= round(settings.ema_start * settings.steps)
+            follow(self.average, self.model, settings.ema_decay if begun else 0.0)
         self.meter.add(table)
         return stopping
 
@@ -224,16 +245,20 @@ class Trainer:
         """model.safetensors first: where last.ckpt says that the run is complete, the model is too."""
         if self.records is not None:
             self.records.flush()
-            write_model(self.out, self.result.state_dict())
+            write_model(self.out, self._trained(self.result))
             checkpoint.write_checkpoint(self.path, self._state())
         self.fabric.barrier()
+
+    def _trained(self, model: Segmenter) -> dict[str, Tensor]:
+        """Its weights without those that loading finds elsewhere."""
+        return {name: value for name, value in model.state_dict().items() if name not in self.loaded}
 
     def _state(self) -> checkpoint.State:
         return {
             "step": self.step,
             "recipe": self.canonical,
             "data": fingerprint(self.dataset, self.fabric.world_size),
-            "model": self.model.state_dict(),
+            "model": self._trained(self.model),
             "average": {} if self.average is None else own_tensors(self.average, self.model),
             "optimiser": self.optimiser.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
@@ -248,7 +273,7 @@ class Trainer:
         state = checkpoint.read_checkpoint(path)
         checkpoint.check_same_recipe(path, state["recipe"], self.canonical, fork)
         checkpoint.check_same_data(path, state["data"], fingerprint(self.dataset, self.fabric.world_size))
-        load_weights(self.model, state["model"], str(path))
+        load_weights(self.model, state["model"], str(path), self.loaded)
         report = []
         if fork:
             if state["step"] >= self.settings.steps:
