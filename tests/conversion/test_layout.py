@@ -92,7 +92,7 @@ def test_every_format_knows_only_its_own_files():
     for form in forms:
         tensors = filled(form.layout, {})
         assert next(other.title for other in FORMATS if other.recognises(tensors, {})) == form.title
-        assert form.verified
+        assert form.verified == (not form.title.startswith("Rein"))
 
 
 @pytest.mark.parametrize("name", ["faseg_resnet", "tqdm_clip", "tqdm_eva02", "simcis"])

@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TABLE",
         help="a class table, e.g. cityscapes, or names with commas between them, in place of those in the checkpoint",
     )
+    parser.add_argument(
+        "--base", type=Path, metavar="FILE", help="the backbone's weights, for adapters that are published without them"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="what became of every tensor, for machines")
 
 
@@ -53,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace) -> int:
-    converted = convert_checkpoint(checkpoint)
+    converted = convert_checkpoint(checkpoint, options.base)
     recipe = _with_classes(converted, options)
     names = class_table(recipe["classes"]).names
     out = make_folder(options.out)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
-from queryseg.conversion import eomt, mask2former, mask2former_detectron2, mask2former_mmdetection
+from queryseg.conversion import eomt, mask2former, mask2former_detectron2, mask2former_mmdetection, rein, soma
 from queryseg.conversion.converted import Converted
 from queryseg.conversion.format import Format
 from queryseg.conversion.published_checkpoint import PublishedCheckpoint
@@ -28,6 +30,8 @@ FORMATS: tuple[Format, ...] = (
         mask2former.recognises,
         mask2former.convert,
     ),
+    Format.of_layout("rein", rein.convert, rein.current_names, rein.complete),
+    Format.of_layout("soma", soma.convert, complete=soma.complete),
     *(Format.of_layout(name, None) for name in ("faseg_resnet", "faseg_swin", "tqdm_clip", "tqdm_eva02", "simcis")),
     *(
         Format.of_layout(f"mask2former_{code.__name__.rpartition('_')[2]}_{trunk}", code.convert, code.current_names)
@@ -38,15 +42,15 @@ FORMATS: tuple[Format, ...] = (
 """Tried in this order: what extends another layout comes before it."""
 
 
-def convert_checkpoint(checkpoint: PublishedCheckpoint) -> Converted:
-    """A run that gives the same answers.
+def convert_checkpoint(checkpoint: PublishedCheckpoint, base: Path | None = None) -> Converted:
+    """A run that gives the same answers. base: a file with the trunk, for checkpoints that leave it out.
 
     Raises: CheckpointError if nothing here knows the layout, or if it leaves a tensor of the model without a value.
     """
     tensors, config = checkpoint.tensors, checkpoint.config
     for form in FORMATS:
         if form.recognises(tensors, config):
-            converted = form.convert(tensors, config, checkpoint.source)
+            converted = form.convert(tensors, config, checkpoint.source, base)
             _check_complete(converted, checkpoint.source)
             return converted
     kind = config.get("model_type")

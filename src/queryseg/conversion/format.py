@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,9 @@ Config = Mapping[str, Any]
 """See `PublishedCheckpoint`."""
 
 
+Complete = Callable[[Tensors, Path | None, str], Tensors]
+
+
 @dataclass(frozen=True)
 class Format:
     """title, source, verified: see `Layout`.
@@ -24,6 +28,7 @@ class Format:
     recognises     whether a checkpoint is of this format
     to_run         the conversion; None: it is known, but its method is not part of queryseg yet
     layout         names and shapes that are compared first; None: the conversion does that itself
+    complete       adds the tensors of a trunk in a file of its own (which may be None): tensors, its path, source → all
     """
 
     title: str
@@ -32,6 +37,7 @@ class Format:
     recognises: Callable[[Tensors, Config], bool]
     to_run: Callable[[Tensors, Config], Converted] | None
     layout: Layout | None = None
+    complete: Complete | None = None
 
     @classmethod
     def of_layout(
@@ -39,6 +45,7 @@ class Format:
         name: str,
         to_run: Callable[[Tensors, Config], Converted] | None,
         current_names: Callable[[Tensors], Tensors] = dict,
+        complete: Complete | None = None,
     ) -> Format:
         """A format whose names and shapes are `layouts/NAME.yaml`."""
         layout = read_layout(name)
@@ -50,10 +57,14 @@ class Format:
             lambda tensors, _: layout.recognises(current_names(tensors)),
             to_run,
             replace(layout, current_names=current_names),
+            complete,
         )
 
-    def convert(self, tensors: Tensors, config: Config, source: str) -> Converted:
-        """A run, with an account of what was not as the layout has it. source: for messages
+    def convert(self, tensors: Tensors, config: Config, source: str, base: Path | None = None) -> Converted:
+        """A run, with an account of what was not as the layout has it.
+
+        source  for messages
+        base    a file with the trunk, for checkpoints that leave it out
 
         Raises: CheckpointError for tensors that are missing or misshapen, and for methods that are not there yet.
         """
@@ -61,9 +72,13 @@ class Format:
             raise CheckpointError(
                 f"{source} is {self.title}; its method is not part of queryseg yet, so it cannot be converted."
             )
+        if self.complete is None and base is not None:
+            raise CheckpointError(f"{source} is {self.title}, which holds its backbone; leave --base {base} out.")
         unexpected: tuple[str, ...] = ()
         if self.layout is not None:
             tensors = self.layout.current_names(tensors)
+            if self.complete is not None:
+                tensors = self.complete(tensors, base, source)
             comparison = self.layout.compare(tensors)
             if comparison.missing or comparison.misshaped:
                 raise CheckpointError(
