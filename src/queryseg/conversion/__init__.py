@@ -55,9 +55,10 @@ def convert_checkpoint(checkpoint: PublishedCheckpoint, base: Path | None = None
             return converted
     kind = config.get("model_type")
     found = f"model_type {kind}" if kind else f"tensors such as {', '.join(sorted(tensors)[:2])}"
+    known = ", ".join(dict.fromkeys(form.title.split()[0] for form in FORMATS if form.to_run))
     raise CheckpointError(
-        f"{checkpoint.source} has a layout that is not known here ({found}); known are: "
-        f"{'; '.join(form.title for form in FORMATS if form.to_run)}."
+        f"{checkpoint.source} has a layout that is not known here ({found}); known are {known} and backbones alone, "
+        "see `queryseg convert --list`."
     )
 
 

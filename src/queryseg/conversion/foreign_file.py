@@ -136,6 +136,9 @@ def _read_archive(archive: zipfile.ZipFile) -> tuple[object, RestrictedUnpickler
 
 
 def _read_pickle(file: IO[bytes], size: int) -> tuple[str, object, RestrictedUnpickler]:
+    if file.read(1) != pickle.PROTO:
+        raise pickle.UnpicklingError("it is neither an archive nor a pickle")
+    file.seek(0)
     unpickler = RestrictedUnpickler(file)
     content = unpickler.load()
     if content != _LEGACY_MAGIC or type(content) is not int:
