@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from queryseg.cli import evaluate
 from queryseg.cli.main import VERBS, main
+from queryseg.data.class_table import class_table
 from queryseg.data.coco_panoptic import CocoPanoptic, read_segment_ids
 from queryseg.errors import InputError
 from queryseg.inference.run_folder import read_model
@@ -498,3 +500,55 @@ def test_converted_classes_may_be_named_by_a_table(hugging_face_eomt, tmp_path, 
     assert main(["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "plain")]) == 0
     assert "No class of 'custom' is a thing" in fails(plain, capsys)
     assert "no class 'class 33'" in fails([*named[:3], str(tmp_path / "x"), "--things", "class 33"], capsys)
+
+
+def test_classes_that_nothing_names_must_be_named(hugging_face_eomt, tmp_path, capsys):
+    model = hugging_face_eomt(num_labels=3)
+    model.config.id2label = {}
+    model.save_pretrained(tmp_path / "theirs")
+    config = tmp_path / "theirs" / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps({key: value for key, value in content.items() if "label" not in key}))
+    arguments = ["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "run")]
+    assert "has 3 classes and does not say what they are; name them with --classes" in fails(arguments, capsys)
+    assert "has 2 classes, but" in fails([*arguments, "--classes", "road,sky"], capsys)
+    assert not (tmp_path / "run").exists()
+    assert main([*arguments, "--classes", "road, sky,car"]) == 0
+    assert "3 classes: road, sky, car\n0 of them are things" in capsys.readouterr().out
+
+
+def test_the_task_of_converted_classes_is_recorded(hugging_face_eomt, tmp_path, capsys):
+    """Without names 133 classes are COCO panoptic's and make a panoptic model, told and recorded; named otherwise, they
+    are semantic, unless they are COCO's names, in a list, too."""
+    hugging_face_eomt(num_labels=133).save_pretrained(tmp_path / "theirs")
+    config = tmp_path / "theirs" / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps({key: value for key, value in content.items() if "label" not in key}))
+    convert = ["convert", str(tmp_path / "theirs"), "--out"]
+    assert main([*convert, str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().out
+    assert "133 classes: person, bicycle, car, motorcycle … (coco_panoptic, by their number)" in told
+    assert "80 of them are things; predicts panoptic unless --task says otherwise" in told
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert (recipe["classes"], recipe["data"]["task"]) == ("coco_panoptic", "panoptic")
+    names = ",".join(class_table("coco_panoptic").names)
+    assert main([*convert, str(tmp_path / "named"), "--classes", names]) == 0
+    assert yaml.safe_load((tmp_path / "named" / "recipe.yaml").read_text()) == recipe
+    others = ",".join(f"class {i}" for i in range(133))
+    assert main([*convert, str(tmp_path / "others"), "--classes", others, "--things", "class 5"]) == 0
+    told = capsys.readouterr().out
+    assert "1 of them are things; predicts semantic unless" in told
+    assert "by their number" not in told
+
+
+def test_known_layouts_are_listed(tmp_path, capsys):
+    assert main(["convert", "--list", "--json", str(tmp_path / "list.json")]) == 0
+    told = capsys.readouterr().out
+    assert "Mask2Former with Swin, as its authors train it (detectron2): converts" in told
+    assert "SimCIS with ResNet, as its authors train it (detectron2): recognised; its method is not part" in told
+    assert "FASeg with Swin, as its authors train it (detectron2): recognised; queryseg trains FASeg, but" in told
+    listed = json.loads((tmp_path / "list.json").read_text())
+    assert all(row["source"] for row in listed["formats"])
+    assert [row["title"].split()[0] for row in listed["formats"] if not row["verified"]] == ["Rein"]
+    assert "DINOv3" in listed["backbones"]
+    assert "Give a checkpoint and --out DIR" in fails(["convert", "x.pth"], capsys)

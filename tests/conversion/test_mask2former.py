@@ -13,9 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from queryseg.conversion.converted import COCO_OBJECTS, known_classes
 from queryseg.conversion.mask2former import convert, recognises
-from queryseg.data.class_table import CITYSCAPES, class_table
 from queryseg.errors import CheckpointError
 from queryseg.inference.run_folder import load_weights, read_model, write_model, write_recipe
 from queryseg.recipe_file import build_untrained
@@ -61,21 +59,6 @@ def test_every_reading_equals_theirs(size: tuple[int, int], layout: Any, model: 
         torch.testing.assert_close(reading.mask_logits, other["masks_queries_logits"], **TOLERANCE)
         torch.testing.assert_close(reading.class_logits, other["class_queries_logits"], **TOLERANCE)
     torch.testing.assert_close(final.mask_logits, expected.masks_queries_logits, **TOLERANCE)
-
-
-def test_coco_s_classes_bring_things_and_task() -> None:
-    """133 names with COCO's 80 objects: a panoptic model; the objects alone: an instance model; with other stuff, the
-    objects are still things; Cityscapes' names are its table, with its colours and things."""
-    assert (len(COCO_OBJECTS), COCO_OBJECTS[0], COCO_OBJECTS[-1]) == (80, "person", "toothbrush")
-    stuff = [f"stuff {i}" for i in range(53)]
-    for names, task in (([*COCO_OBJECTS, *stuff], "panoptic"), ([*COCO_OBJECTS], "instance")):
-        classes, found = known_classes(names)
-        assert found == task
-        assert class_table(classes).things == set(range(80))
-    assert known_classes([*stuff, *COCO_OBJECTS, "grass"])[1] == "semantic"
-    assert class_table(known_classes(["grass", *COCO_OBJECTS])[0]).things == set(range(1, 81))
-    assert known_classes(CITYSCAPES.names) == ("cityscapes", "semantic")
-    assert known_classes(["road", "car"]) == (["road", "car"], "semantic")
 
 
 def test_it_becomes_a_run(model: Any, checkpoint: Checkpoint, tmp_path: Path) -> None:

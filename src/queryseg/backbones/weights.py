@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import pickle
 import re
 import sys
 import zipfile
@@ -19,13 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers.patch_embed import resample_patch_embed
 from timm.layers.pos_embed import resample_abs_pos_embed
@@ -155,33 +153,56 @@ def read_tensors(path: str) -> dict[str, Tensor]:
 
     Raises: CheckpointError
     """
+    return {name: value for name, value in state_dict_of(read_content(path), path).items() if isinstance(value, Tensor)}
+
+
+def read_content(path: str) -> object:
+    """What a .safetensors file or a PyTorch file of tensors and plain containers holds.
+
+    Raises: CheckpointError
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"There is no weight file {path}; give the path of a .safetensors or .pth file.")
     try:
         if path.endswith(".safetensors"):
             return load_file(path)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                    raise CheckpointError(
-                        f"{path} is a TorchScript archive, which contains code; if you trust it, convert it once by "
-                        "safetensors.torch.save_file(torch.jit.load(old).state_dict(), new) and give the new file."
-                    )
+        if is_torchscript(path):
+            raise CheckpointError(
+                f"{path} is a TorchScript archive, which contains code; take its weights out by `queryseg convert "
+                f"{path} --out DIR` and give the file that this writes."
+            )
         with torch.serialization.safe_globals([argparse.Namespace]):  # training options, e.g. in EVA-02's files
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # what damaged pickles raise has no end
         raise CheckpointError(
             f"{path} is damaged or holds objects other than tensors ({reason_of(error)}); "
-            "give a file with a state dict."
+            "give a file with a state dict, or what `queryseg convert` makes of this one."
         ) from error
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+
+
+def is_torchscript(path: str) -> bool:
+    """Whether this is an archive of torch.jit.save. Raises: zipfile.BadZipFile"""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def state_dict_of(content: object, path: str, kinds: tuple[type, ...] = (Tensor,)) -> Mapping[str, object]:
+    """The innermost mapping under the keys that training scripts use. kinds: what must be in it.
+
+    Raises: CheckpointError if there is none
+    """
+    for _ in _CONTAINERS:  # a mapping may hold itself
+        keys = [key for key in _CONTAINERS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
+        if not keys:
             break
-        content = inner
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        content = cast("Mapping[str, object]", content)[keys[0]]
+    if not isinstance(content, Mapping) or not any(isinstance(value, kinds) for value in content.values()):
         raise CheckpointError(f"{path} holds no state dict; give a file with named tensors.")
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in content.items()}
 
 
 @contextmanager

@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from queryseg.conversion import eomt, mask2former
+from queryseg.conversion import eomt, mask2former, mask2former_detectron2, mask2former_mmdetection, rein, soma
 from queryseg.conversion.converted import Converted
+from queryseg.conversion.format import Format
 from queryseg.conversion.published_checkpoint import PublishedCheckpoint
 from queryseg.errors import CheckpointError
 from queryseg.recipe_file import build_untrained
 
-__all__ = ["FORMATS", "Converted", "PublishedCheckpoint", "convert_checkpoint"]
+__all__ = ["FORMATS", "Converted", "Format", "PublishedCheckpoint", "convert_checkpoint"]
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "EoMT (Hugging Face's layout, or that of its authors' training code)",
+        "transformers' models/eomt, models/eomt_dinov3 and conversion scripts (Apache-2.0), run beside it",
+        True,
+        eomt.recognises,
+        eomt.convert,
+    ),
+    Format(
+        "Mask2Former with Swin (Hugging Face's layout)",
+        "transformers' models/mask2former and models/swin (Apache-2.0), run beside it",
+        True,
+        mask2former.recognises,
+        mask2former.convert,
+    ),
+    Format.of_layout("rein", rein.convert, rein.current_names, rein.complete),
+    Format.of_layout("soma", soma.convert, complete=soma.complete),
+    *(
+        Format.of_layout(name, None, obstacle="queryseg trains FASeg, but does not convert its checkpoints yet")
+        for name in ("faseg_resnet", "faseg_swin")
+    ),
+    *(
+        Format.of_layout(name, None, obstacle="its method is not part of queryseg yet")
+        for name in ("tqdm_clip", "tqdm_eva02", "simcis")
+    ),
+    *(
+        Format.of_layout(f"mask2former_{code.__name__.rpartition('_')[2]}_{trunk}", code.convert, code.current_names)
+        for code in (mask2former_detectron2, mask2former_mmdetection)
+        for trunk in ("resnet", "swin")
+    ),
+)
+"""Tried in this order: what extends another layout comes before it."""
 
 
-class Format(Protocol):
-    """A module of this package. config: see `PublishedCheckpoint`."""
-
-    def recognises(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> bool: ...
-
-    def convert(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Converted: ...
-
-
-FORMATS: Mapping[str, Format] = {
-    "EoMT (Hugging Face's layout, or that of its authors' training code)": eomt,
-    "Mask2Former with Swin (Hugging Face's layout)": mask2former,
-}
-"""Tried in this order."""
-
-
-def convert_checkpoint(checkpoint: PublishedCheckpoint) -> Converted:
-    """A run that gives the same answers.
+def convert_checkpoint(checkpoint: PublishedCheckpoint, base: Path | None = None) -> Converted:
+    """A run that gives the same answers. base: a file with the trunk, for checkpoints that leave it out.
 
     Raises: CheckpointError if nothing here knows the layout, or if it leaves a tensor of the model without a value.
     """
     tensors, config = checkpoint.tensors, checkpoint.config
-    for form in FORMATS.values():
+    for form in FORMATS:
         if form.recognises(tensors, config):
-            converted = form.convert(tensors, config)
+            converted = form.convert(tensors, config, checkpoint.source, base)
             _check_complete(converted, checkpoint.source)
             return converted
     kind = config.get("model_type")
     found = f"model_type {kind}" if kind else f"tensors such as {', '.join(sorted(tensors)[:2])}"
+    known = ", ".join(dict.fromkeys(form.title.split()[0] for form in FORMATS if form.to_run))
     raise CheckpointError(
-        f"{checkpoint.source} has a layout that is not known here ({found}); known are: {'; '.join(FORMATS)}."
+        f"{checkpoint.source} has a layout that is not known here ({found}); known are {known} and backbones alone, "
+        "see `queryseg convert --list`."
     )
 
 

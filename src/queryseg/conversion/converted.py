@@ -9,31 +9,36 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-from queryseg.data.class_table import CITYSCAPES
+from queryseg.data.class_table import CITYSCAPES, class_table
 from queryseg.errors import CheckpointError
 from queryseg.types import Task
-
-COCO_OBJECTS: tuple[str, ...] = tuple(
-    name for name in MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"] if name not in ("__background__", "N/A")
-)
-"""The 80 classes of COCO's objects, in order."""
-_COCO_PANOPTIC = 133
 
 
 @dataclass(frozen=True)
 class Converted:
     """A run, as `inference.run_folder` writes and reads it.
 
-    recipe     `classes` and `model`, and `data.protocol` where the checkpoint says how images are shown to it
+    recipe     of `run_recipe`
     weights    under the names of the segmenter's state_dict
     left_over  names in the file that the model has no use for
+    unexpected those of them that the layout does not know either
+    layout     what the file is
+    verified   whether names and shapes of the layout were read where its authors define them
     """
 
     recipe: dict[str, Any]
     weights: dict[str, Tensor]
     left_over: tuple[str, ...]
+    unexpected: tuple[str, ...] = ()
+    layout: str = ""
+    verified: bool = True
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether nothing tells what the classes are called."""
+        names = class_table(self.recipe["classes"]).names
+        return all(name == f"LABEL_{label}" for label, name in enumerate(names))
 
 
 Rules = Sequence[tuple[str, str]]
@@ -77,30 +82,48 @@ def required(weights: Mapping[str, Tensor], name: str) -> Tensor:
     return weights[name]
 
 
-def class_names(config: Mapping[str, Any], num_classes: int) -> list[str]:
-    """Of config.json, in label order, each once: ADE20K has two screens."""
+Classes = str | list[str] | dict[str, Any]
+"""`classes` of a recipe; see `class_table`."""
+
+
+def known_classes(config: Mapping[str, Any], num_classes: int) -> tuple[Classes, Task]:
+    """`classes` of a recipe, and the task that they show.
+
+    Names are those of config.json, in label order, each once: ADE20K has two screens. Without any, published models of
+    19 classes know Cityscapes', of 80 COCO's objects, of 133 COCO panoptic's, of 150 ADE20K's; others get LABEL_0,
+    LABEL_1 … (`Converted.unnamed`).
+
+    Checkpoints do not say which classes are things. The names of a table stand for it, with its colours and things;
+    COCO's objects are things wherever all of them occur. With 133 classes these are a panoptic model's, alone an
+    instance model's. All else is assumed to be semantic, though models of Cityscapes and ADE20K may be panoptic.
+    """
+    coco, ade20k = class_table("coco_panoptic"), class_table("ade20k")
+    objects = tuple(coco.names[label] for label in sorted(coco.things))
+    published = {len(names): names for names in (CITYSCAPES.names, objects, coco.names, ade20k.names)}
     given = {str(label): str(name) for label, name in (config.get("id2label") or {}).items()}
-    names: list[str] = []
-    for label in range(num_classes):
+    names: list[str] = [] if given else list(published.get(num_classes, ()))
+    for label in range(len(names), num_classes):
         name = given.get(str(label), f"LABEL_{label}")
         names.append(f"{name} ({label})" if name in names else name)
-    return names
+
+    has_objects = set(objects) <= set(names)
+    tasks: dict[int, Task] = {len(objects): "instance", len(coco): "panoptic"}
+    task = tasks.get(num_classes, "semantic") if has_objects else "semantic"
+    table = next((table.name for table in (CITYSCAPES, coco, ade20k) if table.names == tuple(names)), None)
+    if table is not None:
+        return table, task
+    if not has_objects:
+        return names, task
+    name = "coco_objects" if num_classes == len(objects) else "custom"
+    return {"name": name, "names": names, "things": list(objects)}, task
 
 
-def known_classes(names: Sequence[str]) -> tuple[str | list[str] | dict[str, Any], Task]:
-    """What a recipe's `classes` says of these names, and the task that they show.
-
-    Checkpoints do not say which classes are things. Cityscapes' 19 names are its class table, and a model of them may
-    be semantic or panoptic (semantic is assumed). COCO's objects are things wherever all of them occur; its 133
-    classes are those of a panoptic model, its 80 objects alone those of an instance model. Other names have no
-    things: `queryseg convert --things` names them.
-    """
-    if tuple(names) == CITYSCAPES.names:
-        return CITYSCAPES.name, "semantic"
-    if not set(COCO_OBJECTS) <= set(names):
-        return list(names), "semantic"
-    tasks: dict[int, Task] = {len(COCO_OBJECTS): "instance", _COCO_PANOPTIC: "panoptic"}
-    return {"names": list(names), "things": list(COCO_OBJECTS)}, tasks.get(len(names), "semantic")
+def run_recipe(
+    model: Mapping[str, Any], classes: Classes, task: Task = "semantic", protocol: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The recipe of a run. protocol: how images are shown to it, as in `data.protocol`; None: it is not known."""
+    data = {**({} if task == "semantic" else {"task": task}), **({"protocol": dict(protocol)} if protocol else {})}
+    return {"classes": classes, "model": dict(model), **({"data": data} if data else {})}
 
 
 def check_mean(config: Mapping[str, Any], model: str, trunk: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from queryseg.conversion.converted import Converted, Rules, check_mean, class_names, known_classes, rename, required
+from queryseg.conversion.converted import Converted, Rules, check_mean, known_classes, rename, required, run_recipe
 from queryseg.errors import CheckpointError
 
 # ───────────────────────────── names ─────────────────────────────
@@ -101,31 +101,25 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
         weights["backbone.stem.pos_embed"] = weights["backbone.stem.pos_embed"].reshape(1, -1, _width(weights))
     probabilities = tensors.get("network.attn_mask_probs" if authors else "attn_mask_probs")
     num_blocks = _count(config, "num_blocks", 4) if probabilities is None else len(probabilities)
-    names = class_names(config, len(required(weights, "decoder.heads.class_embed.bias")) - 1)
-    classes, task = known_classes(names)
-    recipe: dict[str, Any] = {
-        "classes": classes,
-        "model": {
-            "backbone": _backbone(weights, config, rotary),
-            "pixel_decoder": "queryseg.pixel_decoders.Identity",
-            "queries": {
-                "class_path": "queryseg.queries.LearnableQueries",
-                "init_args": {"num_queries": len(required(weights, "queries.content"))},
-            },
-            "decoder": {
-                "class_path": "queryseg.decoders.MaskedInjection",
-                "init_args": {"num_blocks": num_blocks, "open_empty_masks": False},
-            },
-            "readout": "queryseg.readouts.Mixture",
+    model = {
+        "backbone": _backbone(weights, config, rotary),
+        "pixel_decoder": "queryseg.pixel_decoders.Identity",
+        "queries": {
+            "class_path": "queryseg.queries.LearnableQueries",
+            "init_args": {"num_queries": len(required(weights, "queries.content"))},
         },
+        "decoder": {
+            "class_path": "queryseg.decoders.MaskedInjection",
+            "init_args": {"num_blocks": num_blocks, "open_empty_masks": False},
+        },
+        "readout": "queryseg.readouts.Mixture",
     }
+    classes, task = known_classes(config, len(required(weights, "decoder.heads.class_embed.bias")) - 1)
     preprocessor = config.get("preprocessor", {})
     side = (preprocessor.get("size") or {}).get("shortest_edge")
-    if task != "semantic":
-        recipe["data"] = {"task": task}
-    elif preprocessor.get("do_split_image") and side:  # semantic models see squares along the long side
-        recipe["data"] = {"protocol": {"short_side": side, "window": side, "stride": side}}
-    return Converted(recipe, weights, left_over)
+    squares = task == "semantic" and preprocessor.get("do_split_image") and side  # along the long side
+    protocol = {"short_side": side, "window": side, "stride": side} if squares else None
+    return Converted(run_recipe(model, classes, task, protocol), weights, left_over)
 
 
 def _backbone(weights: Mapping[str, Tensor], config: Mapping[str, Any], rotary: bool) -> dict[str, Any]:

@@ -5,13 +5,13 @@ Shape legend: D width of queries and levels, C width of Swin's first stage.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from queryseg.conversion.converted import Converted, Rules, check_mean, class_names, known_classes, rename, required
+from queryseg.conversion.converted import Converted, Rules, check_mean, known_classes, rename, run_recipe
+from queryseg.conversion.mask2former_model import mask2former_model, num_classes, swin_backbone
 from queryseg.errors import CheckpointError
 
 # ───────────────────────────── names ─────────────────────────────
@@ -88,14 +88,6 @@ _DECODER: Rules = (
 )
 RULES: Rules = (*_BACKBONE, *_PIXEL_DECODER, *_DECODER)
 
-_TIMM: Mapping[tuple[int, tuple[int, ...]], str] = {
-    (96, (2, 2, 6, 2)): "swin_tiny_patch4_window7_224",
-    (96, (2, 2, 18, 2)): "swin_small_patch4_window7_224",
-    (128, (2, 2, 18, 2)): "swin_base_patch4_window12_384",
-    (192, (2, 2, 18, 2)): "swin_large_patch4_window12_384",
-}
-"""(C, blocks per stage) → timm model."""
-
 # ───────────────────────────── conversion ─────────────────────────────
 
 
@@ -115,68 +107,18 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
     """
     _check_variant(tensors, config)
     weights, left_over = rename(tensors, RULES)
-    num_heads = config.get("num_attention_heads", 8)
-    width = required(weights, "queries.content").shape[1]
-    num_samples = len(required(weights, "pixel_decoder.layers.0.attention.weights.bias"))
-    names = class_names(config, len(required(weights, "decoder.heads.class_embed.bias")) - 1)
-    classes, task = known_classes(names)
-    recipe: dict[str, Any] = {
-        "classes": classes,
-        "model": {
-            "backbone": _backbone(weights, config.get("backbone_config") or {}),
-            "pixel_decoder": {
-                "class_path": "queryseg.pixel_decoders.Deformable",
-                "init_args": {
-                    "width": width,
-                    "num_layers": config.get("encoder_layers", _count(weights, "pixel_decoder.layers.")),
-                    "hidden": len(required(weights, "pixel_decoder.layers.0.expand.bias")),
-                    "num_heads": num_heads,
-                    "num_points": num_samples // (3 * num_heads),
-                },
-            },
-            "queries": {
-                "class_path": "queryseg.queries.LearnableQueries",
-                "init_args": {"num_queries": len(weights["queries.content"]), "position": True},
-            },
-            "decoder": {
-                "class_path": "queryseg.decoders.CrossAttention",
-                "init_args": {
-                    "num_layers": config.get("decoder_layers", _count(weights, "decoder.layers.") + 1) - 1,
-                    "hidden": len(required(weights, "decoder.layers.0.expand.bias")),
-                    "num_heads": num_heads,
-                },
-            },
-            "readout": "queryseg.readouts.Mixture",
-        },
-    }
+    trunk = config.get("backbone_config") or {}
+    model = mask2former_model(
+        weights,
+        swin_backbone(weights, trunk.get("depths")),
+        num_heads=config.get("num_attention_heads", 8),
+        num_exchanges=config.get("encoder_layers"),
+        num_layers=config["decoder_layers"] - 1 if "decoder_layers" in config else None,
+    )
     side = ((config.get("preprocessor") or {}).get("size") or {}).get("shortest_edge")
-    data: dict[str, Any] = {} if task == "semantic" else {"task": task}
-    if side:
-        data["protocol"] = {"short_side": side}
-    if data:
-        recipe["data"] = data
+    classes, task = known_classes(config, num_classes(weights))
+    recipe = run_recipe(model, classes, task, {"short_side": side} if side else None)
     return Converted(recipe, weights, left_over)
-
-
-def _backbone(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
-    stages = [f"backbone.net.layers_{stage}.blocks." for stage in range(4)]
-    tables = [required(weights, f"{stage}0.attn.relative_position_bias_table") for stage in stages]
-    width = len(required(weights, "backbone.net.patch_embed.proj.weight"))
-    depths = config.get("depths", [_count(weights, stage) for stage in stages])
-    options = {
-        "embed_dim": width,
-        "depths": depths,
-        "num_heads": [table.shape[1] for table in tables],
-        "window_size": (math.isqrt(len(tables[0])) + 1) // 2,
-        "mlp_ratio": len(required(weights, f"{stages[0]}0.mlp.fc1.bias")) / width,
-        "qkv_bias": f"{stages[0]}0.attn.qkv.bias" in weights,
-        "always_partition": True,  # windows keep their size on small images
-    }
-    name = _TIMM.get((width, tuple(depths)), "swin_tiny_patch4_window7_224")
-    return {
-        "class_path": "queryseg.backbones.PyramidBackbone",
-        "init_args": {"name": name, "norms": True, "options": options},
-    }
 
 
 def _check_variant(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -204,8 +146,3 @@ def _check_variant(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
             "enforce_input_projection), which cannot be converted."
         )
     check_mean(config, "Mask2Former", "Swin here expects")
-
-
-def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """Blocks or layers under a prefix."""
-    return len({name.removeprefix(prefix).partition(".")[0] for name in weights if name.startswith(prefix)})

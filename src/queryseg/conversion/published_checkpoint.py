@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from queryseg.backbones.weights import read_tensors
+from queryseg.conversion.foreign_file import read_foreign_file
 from queryseg.errors import CheckpointError
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
@@ -24,11 +24,17 @@ class PublishedCheckpoint:
     source   where it was read, for messages
     tensors  under the names of its authors
     config   config.json; preprocessor_config.json under its key `preprocessor`; empty without such files
+    kind     of its files, for messages
+    others   names among the tensors that hold none
+    foreign  classes and functions that its files name; none was imported
     """
 
     source: str
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
+    kind: str = ""
+    others: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: str | Path) -> PublishedCheckpoint:
@@ -43,8 +49,11 @@ class PublishedCheckpoint:
         config = _read_json(folder / "config.json")
         if preprocessor := _read_json(folder / "preprocessor_config.json"):
             config["preprocessor"] = preprocessor
-        tensors = {name: tensor for file in _files(path) for name, tensor in read_tensors(str(file)).items()}
-        return cls(str(path), tensors, config)
+        files = [read_foreign_file(str(file)) for file in _files(path)]
+        tensors = {name: tensor for file in files for name, tensor in file.tensors.items()}
+        others = tuple(name for file in files for name in file.others)
+        foreign = tuple(dict.fromkeys(name for file in files for name in file.foreign))
+        return cls(str(path), tensors, config, files[0].kind, others, foreign)
 
 
 def _files(path: Path) -> list[Path]:

@@ -69,9 +69,9 @@ def write_recipe(folder: Path, resolved: Mapping[str, Any]) -> None:
     replace_file(folder / RECIPE, yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True).encode())
 
 
-def write_model(folder: Path, weights: Mapping[str, Tensor]) -> None:
+def write_model(folder: Path, weights: Mapping[str, Tensor], name: str = MODEL) -> None:
     """folder/model.safetensors; weights: a segmenter's state_dict. The file is whole at any moment."""
-    replace_file(folder / MODEL, save({name: value.detach().cpu().contiguous() for name, value in weights.items()}))
+    replace_file(folder / name, save({name: value.detach().cpu().contiguous() for name, value in weights.items()}))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
