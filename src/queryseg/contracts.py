@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from queryseg.errors import InputError, RecipeError
+from queryseg.full_precision import full_precision
 from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Round, SegmentReading, Target, Trunk
 
 
@@ -181,9 +180,7 @@ class Backbone(Part):
     def start(self, images: Tensor) -> Trunk:
         """`begin`, never in half precision: one grey level of a normalised dark image is 0.017, and bfloat16's steps
         there are 0.016."""
-        kind = images.device.type
-        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # not for meta tensors
-        with torch.autocast(kind, enabled=False) if mixed else nullcontext():
+        with full_precision(images):
             return self.begin(images)
 
     def freeze(self, until: int | None = None) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from queryseg.errors import RecipeError
-from queryseg.ops.full_precision import at_least_float32, full_precision
+from queryseg.full_precision import at_least_float32, full_precision
 
 
 class MultiHeadAttention(nn.Module):

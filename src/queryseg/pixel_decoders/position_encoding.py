@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from queryseg.ops.full_precision import at_least_float32, full_precision
+from queryseg.full_precision import at_least_float32, full_precision
 from queryseg.ops.sine_positions import sine_positions
 
 Encoding = Literal["sine", "learnable", "conditional"]

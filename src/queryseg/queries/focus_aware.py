@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from queryseg.contracts import Heads
-from queryseg.ops.full_precision import at_least_float32, full_precision
+from queryseg.full_precision import at_least_float32, full_precision
 from queryseg.ops.layers import MLP, tokens_of
 from queryseg.ops.sine_positions import sine_points
 from queryseg.queries.learnable import LearnableQueries
