@@ -42,8 +42,7 @@ def run(options: argparse.Namespace) -> int:
             )
         recipe, table = {**recipe, "classes": options.classes}, chosen
     if options.things is not None:
-        told = {"name": table.name, "names": list(table.names), "colors": [list(color) for color in table.colors]}
-        recipe = {**recipe, "classes": {**told, "things": options.things}}
+        recipe = {**recipe, "classes": {**table.to_json(), "things": options.things}}
         table = class_table(recipe["classes"])
     names = list(table.names)
     out = make_folder(options.out)
