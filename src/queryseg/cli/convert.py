@@ -118,8 +118,7 @@ def _with_classes(converted: Converted, options: argparse.Namespace) -> dict[str
             "table (e.g. cityscapes) or names with commas between them."
         )
     if options.things is not None:
-        told = {"name": table.name, "names": list(table.names), "colors": [list(color) for color in table.colors]}
-        recipe = {**recipe, "classes": {**told, "things": options.things}}
+        recipe = {**recipe, "classes": {**table.to_json(), "things": options.things}}
         class_table(recipe["classes"])  # raises
     return recipe
 

@@ -53,6 +53,15 @@ class ClassTable:
             raise InputError(f"Class table '{self.name}' has no class '{name}'.{did_you_mean(name, self.names)}")
         return self.names.index(name)
 
+    def to_json(self) -> dict[str, object]:
+        """Plain values, of which `class_table` makes the same table."""
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "colors": [list(color) for color in self.colors],
+            "things": [self.names[index] for index in sorted(self.things)],
+        }
+
 
 # (name, id, trainId, colour) of the official evaluation table; 255 = not evaluated.
 # Source: cityscapesScripts, helpers/labels.py. The license plate (id -1) never reaches a label file.

@@ -19,6 +19,7 @@ from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.image_file import read_image
 from queryseg.data.ordered_map import ordered_map
 from queryseg.data.shards import FORMAT, INDEX
+from queryseg.data.whole_file import write_whole
 from queryseg.errors import InputError
 from queryseg.types import Sample
 
@@ -70,20 +71,12 @@ def write_shards(
         finally:
             if writer is not None:
                 writer.abandon()
-        table, (_, split) = dataset.classes, layout_and_split(dataset)
-        classes = {
-            "name": table.name,
-            "names": list(table.names),
-            "colors": [list(color) for color in table.colors],
-            "things": [table.names[index] for index in sorted(table.things)],
-        }
         index = {
-            "format": FORMAT, "name": dataset.name, "split": split, "made_of": dict(made_of), "classes": classes,
-            "shards": shards,
+            "format": FORMAT, "name": dataset.name, "split": layout_and_split(dataset)[1], "made_of": dict(made_of),
+            "classes": dataset.classes.to_json(), "shards": shards,
         }  # fmt: skip
-        temporary = out / f".{INDEX}.part"
-        temporary.write_text(json.dumps(index), encoding="utf-8")
-        os.replace(temporary, out / INDEX)
+        text = json.dumps(index)
+        write_whole(out / INDEX, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"'{out}' cannot be written ({error.strerror}); choose another folder or free space."

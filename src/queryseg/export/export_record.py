@@ -62,11 +62,8 @@ class ExportRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        table = self.classes
-        things = [table.names[index] for index in sorted(table.things)]
-        classes = {"name": table.name, "names": list(table.names), "colors": list(table.colors), "things": things}
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**fields, "classes": classes, "protocol": asdict(self.protocol)}
+        return {**fields, "classes": self.classes.to_json(), "protocol": asdict(self.protocol)}
 
     def dumps(self) -> str:
         """One line of JSON."""

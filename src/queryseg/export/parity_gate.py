@@ -193,7 +193,7 @@ def _compare(
             num_kept += int((before == labels[0]).sum())
         seen += torch.bincount(labels[0].flatten().long(), minlength=num_classes)
         if exported.record.segments:
-            num_same += _same_segments(engine, exported, image)
+            num_same += _same_segments(engine, exported, fitted, covered)
         if exported.record.scores:
             error = (expected[1] - found[1]).cpu()[..., : covered[0], : covered[1]].abs()
             max_error = max(max_error, float(error.max()))
@@ -212,9 +212,8 @@ def _compare(
 
 
 @torch.no_grad()
-def _same_segments(engine: Engine, exported: ExportedEngine, image: Tensor) -> int:
-    """Pixels of one image, as the file sees it, that are of the same segment for both."""
-    fitted, covered = exported.fit(image[None])
+def _same_segments(engine: Engine, exported: ExportedEngine, fitted: Tensor, covered: Size) -> int:
+    """Pixels of one image, as `exported.fit` gives it, that are of the same segment for both."""
     things = exported.record.classes.things
     maps = []
     for one in (engine, exported):
