@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,18 @@ def read_model(folder: str | Path, allow: Iterable[str] = (), base: str | Path |
     weights = read_weights(folder / MODEL)
     load_weights(model, weights, str(folder / MODEL), () if record is None else base_weights(model))
     return LoadedRun(model.eval(), class_table(recipe["classes"]), recipe, folder, record)
+
+
+def bases_for(runs: Sequence[Path], base: Path | None) -> dict[Path, Path | None]:
+    """Of several runs or files, `base` for those that do not store theirs; None for the others.
+
+    Raises: CheckpointError if it is given and none of them asks for it
+    """
+    asking = [run for run in runs if read_base(run) is not None]
+    if base is not None and not asking and all(run.exists() for run in runs):
+        all_of = "holds all of its weights and needs" if len(runs) == 1 else "hold all of their weights and need"
+        raise CheckpointError(f"{' and '.join(map(str, runs))} {all_of} no base; leave {base} out.")
+    return {run: base if run in asking else None for run in runs}
 
 
 def _build_on_base(
