@@ -52,7 +52,9 @@ def test_start_from_reports_what_did_not_fit(model: Segmenter, tmp_path: Path) -
     weights["backbone.more"] = torch.zeros(3)
     save_file(weights, tmp_path / "model.safetensors")
     before = model.queries.content.detach().clone()
-    report = start_from_weights(model, tmp_path)
+    taken = start_from_weights(model, tmp_path)
+    report = list(taken.lines)
+    assert taken.names == weights.keys() - {"backbone.norm.weight", "backbone.more"}
     total = len(model.state_dict())
     assert report[0].endswith(f"{total - 2} of {total} tensors taken, 1 of another shape, 1 not there, 1 left over.")
     assert report[1:] == [
