@@ -32,7 +32,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").touch()
-    (tmp_path / "last.ckpt.tmp").touch()
+    (tmp_path / ".last.ckpt.part").touch()
     with pytest.raises(InputError, match="already holds a run"):
         prepare_folder(tmp_path, resume=False)
     prepare_folder(tmp_path, resume=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, class_table
+from queryseg.data.whole_file import whole_file
 from queryseg.errors import CheckpointError, RecipeError
 from queryseg.recipe_file import Resolved, build_model, build_untrained, with_pretrained
 from queryseg.segmenter import Segmenter
@@ -232,24 +232,10 @@ def load_weights(model: Segmenter, weights: Mapping[str, Tensor], source: str, l
     model.load_state_dict(weights, strict=not loaded)
 
 
-def move_into_place(temporary: Path, path: Path) -> None:
-    """Make a complete file visible under its name, so that a crash at any moment leaves the old or the new one."""
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that it is whole at any moment. Raises: CheckpointError if it cannot be written."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_bytes(content)
-        move_into_place(temporary, path)
+        with whole_file(path, lasting=True) as part:
+            part.write_bytes(content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path} could not be saved ({error.strerror}); the file before it is kept.") from None

@@ -52,7 +52,7 @@ def prepare_folder(out: Path, resume: bool, fork: Path | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-        for left in out.glob("*.tmp"):  # by a process that was killed while it saved
+        for left in out.glob(".*.part"):  # by a process that was killed while it saved
             left.unlink()
         if not resume:
             (out / CLASS_PIXELS).unlink(missing_ok=True)  # of a run that never got as far as a checkpoint
