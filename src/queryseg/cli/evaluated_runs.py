@@ -12,9 +12,8 @@ from queryseg.cli.run_options import tell_base
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.errors import UsageError
+from queryseg.evaluation.class_agreement import check_classes, check_same_classes
 from queryseg.evaluation.domain_table import RunFacts
-from queryseg.evaluation.evaluator import check_classes
-from queryseg.evaluation.matrix.domain_matrix import check_same_classes
 from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import bases_for, read_model

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from queryseg.data.class_table import ClassTable
-from queryseg.errors import InputError
+from queryseg.evaluation.class_agreement import check_same_classes
 from queryseg.evaluation.domain_table import DomainTable
 from queryseg.evaluation.evaluation import Evaluation
 from queryseg.evaluation.matrix.corruption_scores import CorruptedTarget, CorruptionScores
@@ -181,20 +181,6 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
         return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in known.values())
 
     return sorted((name for name, point in known.items() if not beaten(*point)), key=lambda name: known[name])
-
-
-def check_same_classes(known: Mapping[str, Sequence[str]]) -> None:
-    """known: run → its classes. Raises: InputError if two runs differ"""
-    (first, classes), *others = known.items()
-    for run, mine in others:
-        if tuple(mine) == tuple(classes):
-            continue
-        if len(mine) != len(classes):
-            difference = f"'{first}' knows {len(classes)} classes, but run '{run}' {len(mine)}"
-        else:
-            label = next(i for i, (a, b) in enumerate(zip(classes, mine, strict=True)) if a != b)
-            difference = f"'{first}' calls label {label} '{classes[label]}', but run '{run}' '{mine[label]}'"
-        raise InputError(f"Run {difference}; a matrix compares runs of the same classes, evaluate these one by one.")
 
 
 def image_order(matrix: DomainMatrix, target: str) -> list[int]:
