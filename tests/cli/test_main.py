@@ -404,7 +404,7 @@ def test_evaluate_several_runs(settings, data, tmp_path, capsys):
     assert outputs["json"].read_bytes() == finished, "what was there is not lost"
     recipe = tmp_path / "second" / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("- sky", "- heaven"))
-    assert "'first' calls label 2 'sky', but run 'second' 'heaven'" in fails(command, capsys)
+    assert "'first' knows label 2 as 'sky', but run 'second' as 'heaven'" in fails(command, capsys)
 
 
 def test_results_of_finished_runs_are_kept(settings, data, tmp_path, capsys, monkeypatch):
