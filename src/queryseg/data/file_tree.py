@@ -135,7 +135,8 @@ class FileTree:
                 raise
             if self.skip_unreadable:
                 return Archive(archive, {})
-            raise UnreadableArchiveError(str(error)) from error
+            advice = "or move it away if it is no part of the data set"
+            raise UnreadableArchiveError(f"{str(error).removesuffix('.')}, {advice}.") from error
 
     def _mounted(self, places: Iterable[tuple[Path, str]], ending: str | tuple[str, ...]) -> dict[str, DataFile]:
         found: dict[str, ArchivedFile] = {}
