@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from arms import ADAPTERS, ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT
+from arms import ADAPTERS, ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT, all_runs
 
 from queryseg.training.sweep_table import SeedMean
 
 Row = dict[str, Any]
 
 RESULTS = ROOT / "benchmarks" / "results" / "generalization.jsonl"
+NOTHING = "Nothing has been measured yet."
 
 
 def read_rows() -> list[Row]:
@@ -36,7 +37,12 @@ def difference(rows: Iterable[Row], arm: str, control: str) -> str:
     """Unseen mean of `arm` minus that of `control`, seed by seed."""
     by = {(row["arm"], row["seed"]): unseen(row) for row in rows}
     pairs = [by[arm, seed] - by[control, seed] for a, seed in by if a == arm and (control, seed) in by]
-    return "" if not pairs else f"{'+' if np.mean(pairs) >= 0 else ''}{over_seeds(pairs)}"
+    return signed(pairs) if pairs else ""
+
+
+def signed(differences: Sequence[float]) -> str:
+    """`over_seeds`, with a plus where there is a gain"""
+    return f"{'+' if np.mean(differences) >= 0 else ''}{over_seeds(differences)}"
 
 
 def markdown(titles: list[str], lines: list[list[str]]) -> str:
@@ -49,7 +55,7 @@ def arm_table(rows: list[Row], setting: str) -> str:
     """One line per arm; the last column compares with QPrompt of the same seed, from whose first stage it forks."""
     mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and not is_adapted(row["arm"])]
     if not mine:
-        return "Nothing has been measured yet."
+        return NOTHING
     domains = list(mine[0]["mean_iou"])
     lines = []
     for arm, entry in ARMS.items():
@@ -77,28 +83,45 @@ def is_adapted(arm: str) -> bool:
     return arm.removesuffix("_grqa") in ADAPTERS
 
 
+def missing_runs(rows: list[Row], arms: Sequence[str]) -> str:
+    """A sentence that names the runs on streets of which there is no row yet, on a paragraph of its own; "" if none."""
+    there = {(row["arm"], row["seed"]) for row in rows}
+    told = []
+    for arm in arms:
+        seeds = [run.seed for run in all_runs() if (run.setting, run.arm, run.queries) == ("streets", arm, None)]
+        missing = [seed for seed in seeds if (arm, seed) not in there]
+        which = f"seed{'s'[: len(missing) > 1]} {', '.join(map(str, missing))}"
+        told += [f"{ARMS[arm].title} ({which})"] if missing else []
+    return f"\n\nNot measured yet: {'; '.join(told)}." if told else ""
+
+
 def adapter_table(rows: list[Row]) -> str:
     """One line per way of tuning the trunk on streets: domains without GRQA, the unseen mean without and with it, and
-    the differences, seed by seed."""
+    the differences, seed by seed. What is missing is named below."""
     mine = [row for row in rows if row["setting"] == "streets" and row["queries"] is None]
     pairs = {"full fine-tuning": ("qprompt", "qprompt_r1")}
     pairs = {ARMS[name].title: (name, f"{name}_grqa") for name in ADAPTERS} | pairs
-    if not any(is_adapted(row["arm"]) for row in mine):
-        return "Nothing has been measured yet."
-    domains = list(mine[0]["mean_iou"])
+    missing = missing_runs(mine, [arm for pair in pairs.values() for arm in pair])
+    domains = next((list(row["mean_iou"]) for row in mine), [])
     lines = []
     for title, (plain, twin) in pairs.items():
         found, with_grqa = ([row for row in mine if row["arm"] == arm] for arm in (plain, twin))
-        if not found:
+        if not found and not with_grqa:
             continue
-        scores = [over_seeds([row["mean_iou"][domain] for row in found]) for domain in domains]
+        scores = [scores_of([row["mean_iou"][domain] for row in found]) for domain in domains]
         against = "" if plain == "qprompt" else difference(mine, plain, "qprompt")
-        twins = over_seeds([unseen(row) for row in with_grqa]) if with_grqa else "–"
-        means = [over_seeds([unseen(row) for row in found]), against, twins, difference(mine, twin, plain)]
-        lines.append([title, str(len(found)), *scores, *means])
+        means = [scores_of([unseen(row) for row in found]), against]
+        means += [scores_of([unseen(row) for row in with_grqa]), difference(mine, twin, plain)]
+        lines.append([title, f"{len(found)}, {len(with_grqa)}", *scores, *means])
     shown = [domain.replace("_", " ") for domain in domains]
     titles = ["unseen mean", "against full", "unseen mean with GRQA", "GRQA against without"]
-    return markdown(["trunk", "seeds", *shown, *titles], lines)
+    table = markdown(["trunk", "seeds without, with GRQA", *shown, *titles], lines) if lines else NOTHING
+    return table + missing
+
+
+def scores_of(values: Sequence[float]) -> str:
+    """`over_seeds`, or a dash where there are none"""
+    return over_seeds(values) if values else "–"
 
 
 FIGURES = {
@@ -129,7 +152,7 @@ def figure_table(rows: list[Row], setting: str) -> str:
                 known = [v for v in values if v is not None]
                 line.append(f"{np.mean(known):.2f}" if known else "–")
             lines.append(line)
-    return markdown(["arm", *FIGURES.values()], lines) if lines else "Nothing has been measured yet."
+    return markdown(["arm", *FIGURES.values()], lines) if lines else NOTHING
 
 
 def query_table(rows: list[Row]) -> str:
@@ -152,7 +175,7 @@ def query_table(rows: list[Row]) -> str:
                         ]
                     )
     titles = ["queries", "clear", "unseen mean", "active", "group size", "classes occupied", "regrouped per 100 steps"]
-    return markdown(titles, lines) if lines else "Nothing has been measured yet."
+    return markdown(titles, lines) if lines else NOTHING
 
 
 def group_scores(row: Row) -> dict[str, float]:
@@ -170,21 +193,27 @@ def group_scores(row: Row) -> dict[str, float]:
 
 def class_group_table(rows: list[Row]) -> str:
     """Small and thin classes apart, on streets; the last line compares seed by seed."""
-    rows = [row for row in rows if row["setting"] == "streets" and row["queries"] is None and "iou" in row]
+    rows = [
+        row
+        for row in rows
+        if row["setting"] == "streets" and row["queries"] is None and row["arm"] in BY_CLASS and "iou" in row
+    ]
+    missing = missing_runs(rows, BY_CLASS)
+    if not rows:
+        return NOTHING + missing
     scores = {arm: {row["seed"]: group_scores(row) for row in rows if row["arm"] == arm} for arm in BY_CLASS}
-    base, ours = (scores[arm] for arm in BY_CLASS)
-    if not base or not ours:
-        return "Nothing has been measured yet."
     titles = list(group_scores(rows[0]))
     lines = []
     for arm in BY_CLASS:
         found = scores[arm].values()
-        means = (over_seeds([one[title] for one in found]) for title in titles)
+        means = (scores_of([one[title] for one in found]) for title in titles)
         lines.append([ARMS[arm].title, str(len(found)), *means])
+    base, ours = (scores[arm] for arm in BY_CLASS)
     both = sorted(base.keys() & ours.keys())
-    pairs = {title: [ours[seed][title] - base[seed][title] for seed in both] for title in titles}
-    differences = [f"{'+' if np.mean(values) >= 0 else ''}{over_seeds(values)}" for values in pairs.values()]
-    return markdown(["arm", "seeds", *titles], [*lines, ["difference", str(len(both)), *differences]])
+    if both:
+        pairs = {title: [ours[seed][title] - base[seed][title] for seed in both] for title in titles}
+        lines.append(["difference", str(len(both)), *map(signed, pairs.values())])
+    return markdown(["arm", "seeds", *titles], lines) + missing
 
 
 def summary(rows: list[Row]) -> str:

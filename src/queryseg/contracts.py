@@ -148,6 +148,11 @@ class Backbone(Part):
             adapter.initialise(self)
         self.train(self.training)
 
+    def merge_adapter(self) -> None:
+        """See `Adapter.merge`; nothing without an adapter."""
+        if self.adapter is not None:
+            self.adapter.merge(self)
+
     def base(self) -> dict[str, nn.Parameter]:
         """By name: what the adapter left as it was, which a run need not store. Nothing without an adapter."""
         if self.adapter is None:

@@ -48,8 +48,7 @@ def load(
     path = Path(source)
     if not is_exported(path):
         run = read_model(source, allow, base)
-        if (adapter := run.model.backbone.adapter) is not None:
-            adapter.merge(run.model.backbone)
+        run.model.backbone.merge_adapter()
         shown_as = protocol or recorded_protocol(run.recipe)
         what = recorded_task(run.recipe) if task is None else task
         return Predictor(run.model, run.classes, shown_as, device, precision, compile, strip_tokens, what)

@@ -93,12 +93,25 @@ def test_arms_are_compared_seed_by_seed() -> None:
 
 def test_adapters_have_a_table_of_their_own() -> None:
     rows = [row("qprompt", 0, 0.6, 0.2, 0.4), row("soma", 0, 0.5, 0.3, 0.5), row("soma_grqa", 0, 0.5, 0.4, 0.5)]
-    lines = adapter_table(rows).splitlines()
+    lines = adapter_table([*rows, row("rein_grqa", 1, 0.5, 0.4, 0.5)]).splitlines()
     assert lines[0].split(" | ")[-3:] == ["against full", "unseen mean with GRQA", "GRQA against without |"]
-    assert lines[2] == "| SoMA | 1 | 50.0 | 30.0 | 50.0 | 40.0 | +10.0 | 45.0 | +5.0 |"
-    assert lines[3] == "| full fine-tuning | 1 | 60.0 | 20.0 | 40.0 | 30.0 |  | – |  |"
+    assert lines[2] == "| Rein | 0, 1 | – | – | – | – |  | 45.0 |  |"
+    assert lines[3] == "| SoMA | 1, 1 | 50.0 | 30.0 | 50.0 | 40.0 | +10.0 | 45.0 | +5.0 |"
+    assert lines[4] == "| full fine-tuning | 1, 0 | 60.0 | 20.0 | 40.0 | 30.0 |  | – |  |"
     assert len(arm_table(rows, "streets").splitlines()) == len(figure_table(rows, "streets").splitlines()) == 3
-    assert adapter_table(rows[:1]) == "Nothing has been measured yet."
+
+
+def test_missing_runs_are_named() -> None:
+    """Below the table, arm by arm; nothing is said of what is there."""
+    arms = [f"{adapter}{twin}" for adapter in ADAPTERS for twin in ("", "_grqa")] + ["qprompt", "qprompt_r1"]
+    everything = [row(arm, seed, 0.5, 0.4) for arm in arms for seed in (0, 1, 2)]
+    assert "Not measured" not in adapter_table(everything)
+    assert len(adapter_table(everything).splitlines()) == 8
+    some = [one for one in everything if one["arm"] != "lora" and (one["arm"], one["seed"]) != ("rein_grqa", 1)]
+    assert adapter_table(some).endswith("\n\nNot measured yet: Rein, GRQA (seed 1); LoRA (seeds 0, 1, 2).")
+    nothing, blank, missing = adapter_table([]).splitlines()
+    assert (nothing, blank) == ("Nothing has been measured yet.", "")
+    assert missing.startswith("Not measured yet: frozen (seeds 0, 1, 2); frozen, GRQA (seeds 0, 1, 2); Rein (")
 
 
 def test_figures_of_queries() -> None:
@@ -124,7 +137,11 @@ def test_small_and_thin_classes_stand_apart() -> None:
         return row(arm, seed, 0.5, 0.5) | {"iou": {"clear": known, "fog": dict.fromkeys(names, 0.25)}}
 
     rows = [scored("mask2former", 0, 0.3, 0.5), scored("mask2former", 1, 0.3, 0.5)]
-    assert class_group_table(rows) == "Nothing has been measured yet."
+    nothing = "Nothing has been measured yet.\n\nNot measured yet: Mask2Former (seeds 0, 1, 2); FASeg (seeds 0, 1, 2)."
+    assert class_group_table([row("mask2former", 2, 0.6, 0.2)]) == nothing, "rows without classes do not count"
+    first = class_group_table(rows).splitlines()
+    assert first[3] == "| FASeg | 0 | – | – | – | – | – | – |"
+    assert first[4:] == ["", "Not measured yet: Mask2Former (seed 2); FASeg (seeds 0, 1, 2)."]
     rows += [scored("faseg", 0, 0.4, 0.8), scored("faseg", 1, 0.4, 0.8), row("mask2former", 2, 0.6, 0.2)]
     lines = class_group_table(rows).splitlines()
     assert lines[0].startswith("| arm | seeds | source, thin | source, small | source, the rest | unseen, thin |")

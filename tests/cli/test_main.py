@@ -404,7 +404,7 @@ def test_evaluate_several_runs(settings, data, tmp_path, capsys):
     assert outputs["json"].read_bytes() == finished, "what was there is not lost"
     recipe = tmp_path / "second" / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("- sky", "- heaven"))
-    assert "'first' calls label 2 'sky', but run 'second' 'heaven'" in fails(command, capsys)
+    assert "'first' knows label 2 as 'sky', but run 'second' as 'heaven'" in fails(command, capsys)
 
 
 def test_results_of_finished_runs_are_kept(settings, data, tmp_path, capsys, monkeypatch):
@@ -546,9 +546,9 @@ def test_known_layouts_are_listed(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "Mask2Former with Swin, as its authors train it (detectron2): converts" in told
     assert "SimCIS with ResNet, as its authors train it (detectron2): recognised; its method is not part" in told
-    assert "FASeg with Swin, as its authors train it (detectron2): recognised; queryseg trains FASeg, but" in told
+    assert "FASeg with Swin, as its authors train it (detectron2): converts" in told
     listed = json.loads((tmp_path / "list.json").read_text())
     assert all(row["source"] for row in listed["formats"])
-    assert [row["title"].split()[0] for row in listed["formats"] if not row["verified"]] == ["Rein"]
+    assert [row["title"].split()[0] for row in listed["formats"] if not row["verified"]] == ["Rein", "FASeg", "FASeg"]
     assert "DINOv3" in listed["backbones"]
     assert "Give a checkpoint and --out DIR" in fails(["convert", "x.pth"], capsys)

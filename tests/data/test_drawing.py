@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from queryseg.data.class_table import CITYSCAPES
-from queryseg.data.drawing import OverlayPainter, colorize, overlay
+from queryseg.data.drawing import OverlayPainter, colorize, overlay, text_font
 
 
 def test_colorize() -> None:
@@ -42,3 +44,16 @@ def test_very_large_pictures_are_painted_in_parts(monkeypatch):
     monkeypatch.setattr("queryseg.data.drawing._PIXELS_TOGETHER", 100)
     assert (colorize(labels, CITYSCAPES) == whole[0]).all()
     assert (overlay(image, labels, CITYSCAPES, 0.3) == whole[1]).all()
+
+
+@pytest.mark.parametrize("size", [12, 13])
+def test_words_in_pictures_stand_apart(size):
+    """Wider than letters do: "0 sky" cannot be read as "0sky"."""
+    line = Image.new("L", (80, 24), 255)
+    ImageDraw.Draw(line).text((2, 2), "0 sky", fill=0, font=text_font(size))
+    (columns,) = np.nonzero((np.asarray(line) < 200).any(0))
+    between_words, *between_letters = sorted((np.diff(columns) - 1).tolist(), reverse=True)
+    assert between_words >= 4
+    assert max(between_letters) <= 2
+    with pytest.raises(AssertionError):
+        text_font(11)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from queryseg.data.archive import ArchivedFile, open_archive
 from queryseg.data.data_file import open_data
-from queryseg.data.file_tree import FileTree
+from queryseg.data.file_tree import FileTree, UnreadableArchiveError, found_in
 from queryseg.data.folders import Folders
 from queryseg.data.image_file import read_image, read_label
 from queryseg.errors import InputError
@@ -181,6 +181,31 @@ def test_archives_that_cannot_be_read_in_place(tmp_path: Path) -> None:
         FileTree(tmp_path / "nowhere")
 
 
+def test_what_a_damaged_archive_stands_in_the_way_of(tmp_path: Path) -> None:
+    """Found without it, it may lack a part, and is refused; not found, the other sentence comes first; found outside of
+    archives, it is not looked into."""
+    (tmp_path / "z.zip").write_bytes(b"no zip")
+    write_zip(tmp_path / "a.zip", FILES)
+
+    def names(tree: FileTree) -> list[str]:
+        if not (found := list(tree.files("a"))):
+            raise InputError(f"The root holds {tree.describe()}.")
+        return found
+
+    archive = rf"Archive '{tmp_path}/z\.zip' is cut off or damaged"
+    damaged = rf"{archive} \(File is not a zip file\); download it again, or move it away .*\.$"
+    with pytest.raises(UnreadableArchiveError, match=f"^{damaged}"):
+        found_in(tmp_path, names)
+    assert list(FileTree(tmp_path, skip_unreadable=True).below("a").files()) == ["1.txt", "4.png", "b/2.txt"]
+    (tmp_path / "a.zip").unlink()
+    with pytest.raises(InputError, match=rf"^The root holds z\.zip\. {damaged}"):
+        found_in(tmp_path, names)
+    write_folder(tmp_path, FILES)
+    assert found_in(tmp_path, names) == ["1.txt", "4.png", "b/2.txt"]
+    with pytest.raises(InputError, match=r"^There is no folder or archive"):
+        found_in(tmp_path / "nowhere", names)
+
+
 def test_an_archive_that_was_exchanged_is_indexed_again(tmp_path: Path) -> None:
     write_tar(tmp_path / "all.tar", {"1.txt": b"one"})
     assert list(FileTree(tmp_path / "all.tar").files()) == ["1.txt"]
@@ -247,6 +272,17 @@ def test_the_folders_layout_takes_an_archive_as_root(tmp_path: Path, kind: str) 
     assert [sample.name for sample in (listed[0],)] == ["images/3"]
     with pytest.raises(InputError, match=r"no folder '.*set\..* › left', .* The root holds images/, labels/\."):
         Folders(archive, "left", classes=CLASSES)
+
+
+def test_folders_tell_what_the_root_holds_beside_a_damaged_archive(tmp_path: Path) -> None:
+    write_folder(tmp_path, {name.replace("images", "pictures"): content for name, content in pairs().items()})
+    (tmp_path / "notes.tar").write_bytes(b"no tar")
+    with pytest.raises(
+        InputError,
+        match=r"no folder '.*/images', .* The root holds labels/, pictures/, notes\.tar\. Archive '.*notes\.tar' is",
+    ):
+        Folders(tmp_path, classes=CLASSES)
+    assert len(Folders(tmp_path, "pictures", classes=CLASSES)) == 3
 
 
 def test_a_label_that_is_missing_in_an_archive(tmp_path: Path) -> None:

@@ -4,9 +4,13 @@ import math
 import pytest
 from rich.console import Console
 
+from queryseg.data.corruptions import Corrupted
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError
+from queryseg.evaluation.corruption_scores import CorruptedTarget
 from queryseg.evaluation.domain_table import DomainTable, RunFacts, evaluate_many
+from queryseg.evaluation.markdown_report import markdown
+from queryseg.evaluation.report import write_html
 
 GOOD = [[[8, 1, 0], [1, 8, 0], [0, 0, 9]]] * 3
 POOR = [[[4, 5, 0], [5, 4, 0], [0, 0, 9]]] * 3
@@ -31,6 +35,51 @@ def test_the_mean_is_over_unseen_domains_only(table, make_evaluation):
     alone = DomainTable([make_evaluation("clear", GOOD)], frozenset({"clear"}), table.facts)
     assert math.isnan(alone.mean_unseen)
     assert alone.to_json()["mean_iou_unseen"] is None
+
+
+@pytest.fixture
+def under_corruption(make_evaluation):
+    """A source, one other domain, and three corruptions of the source."""
+    scores = {"clear": GOOD, "night": POOR, "clear/fog-1": GOOD, "clear/fog-5": POOR, "clear/jpeg-5": POOR}
+    evaluations = [make_evaluation(name, score) for name, score in scores.items()]
+    kinds = {"clear/fog-1": ("fog", 1), "clear/fog-5": ("fog", 5), "clear/jpeg-5": ("jpeg", 5)}
+    corrupted = {name: CorruptedTarget("clear", *kind) for name, kind in kinds.items()}
+    return DomainTable(evaluations, frozenset({"clear"}), RunFacts("runs/x", 5), corrupted=corrupted)
+
+
+def test_corruptions_are_no_unseen_domains(under_corruption):
+    """They are told apart, as mPC; what remains of the score is told for each of them, too."""
+    table, good, poor = under_corruption, (8 / 10 * 2 + 1) / 3, (4 / 14 * 2 + 1) / 3
+    assert [e.name for e in table.unseen] == ["night"]
+    assert table.mean_unseen == pytest.approx(poor)
+    performance = ((good + poor) / 2 + poor) / 2
+    assert table.corruptions["clear"].performance.value == pytest.approx(performance)
+    assert list(table.corruptions) == ["clear"]
+    assert [(title, domain) for title, domain, _ in table.means] == [("mPC, clear", "corrupted")]
+    content = json.loads(json.dumps(table.to_json(), allow_nan=False))
+    assert content["mean_iou_unseen"] == pytest.approx(poor)
+    assert content["mean_performance_under_corruption"]["clear"]["value"] == pytest.approx(performance)
+    assert content["data"]["clear/fog-5"]["corruption_of"] == "clear"
+    assert content["data"]["night"]["corruption_of"] is None
+    assert content["data"]["clear/fog-5"]["mean_iou_retention"]["value"] == pytest.approx(poor / good)
+    assert content["data"]["clear"]["mean_iou_retention"] is None
+
+
+def test_reports_tell_corruptions_apart(under_corruption, tmp_path):
+    mean = f"{100 * under_corruption.corruptions['clear'].performance.value:.1f}"
+    lines = [line for line in text(under_corruption).splitlines() if "│" in line]
+    rows = {line.split("│")[1].strip(): line for line in lines}
+    assert "corrupted" in rows["clear/fog-1"]
+    assert "unseen" in rows["night"]
+    assert mean in rows["mPC, clear"]
+    assert "mean" not in rows, "a single unseen domain is its own mean"
+    lines = markdown(under_corruption).splitlines()
+    assert any(line.startswith(f"| mPC, clear |  | corrupted |  | {mean} | ") for line in lines)
+    write_html(under_corruption, tmp_path / "report.html", "x")
+    page = (tmp_path / "report.html").read_text()
+    assert "mPC, mean mIoU on clear under corruption" in page
+    assert page.count('<span class="tag">corrupted</span>') == 4
+    assert "mean of 1 unseen domain" in page
 
 
 def test_a_terminal_shows_scores_with_their_protocol(table):
@@ -87,8 +136,18 @@ def test_many_data_sets_in_one_call(model, pictures):
     assert [(e.name, e.num_images, len(e.examples)) for e in table.evaluations] == [("day", 2, 1), ("dusk", 3, 1)]
     assert table.seen == {"day"}
     assert seen == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert table.corrupted == {}
     assert table.facts.parameters == sum(p.numel() for p in model.parameters())
     assert table.facts.steps is table.facts.seed is None
+
+
+def test_corrupted_data_sets_are_recognised(model, pictures):
+    """By the data set that they corrupt; one whose clean images are not there is a target of its own."""
+    day, dusk = pictures(1), pictures(1)
+    data = {"day": day, "day/fog-2": Corrupted(day, "fog", 2), "dusk/fog-2": Corrupted(dusk, "fog", 2)}
+    table = evaluate_many(model, data, Protocol())
+    assert table.corrupted == {"day/fog-2": CorruptedTarget("day", "fog", 2)}
+    assert [e.name for e in table.unseen] == ["dusk/fog-2"]
 
 
 def test_which_domains_were_seen_can_be_said(model, pictures):

@@ -105,7 +105,7 @@ def test_a_damaged_file_stops_with_its_one_sentence(model, pictures, num_workers
     ("names", "message"),
     [
         (["road", "car"], r"knows 4 classes \(road, building … car\), but data set 'city' has 2 \(road, car\)"),
-        (["road", "sky", "building", "car"], "knows label 1 as 'building', but data set 'city' calls it 'sky'"),
+        (["road", "sky", "building", "car"], "knows label 1 as 'building', but data set 'city' as 'sky'"),
     ],
 )
 def test_other_classes_are_refused(model, pictures, names, message):

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 import torch
 
 from queryseg.errors import CheckpointError, RecipeError
-from queryseg.inference import run_folder
 from queryseg.inference.run_folder import MODEL, RECIPE, read_model, replace_file, write_model, write_recipe
 from queryseg.recipe_file import build_untrained, read_recipe, resolve
 
@@ -79,8 +79,8 @@ def test_a_full_disk_keeps_the_file_before(run, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "move_into_place", full)
     weights = read_model(run).model.state_dict()
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(CheckpointError, match="No space left"):
         write_model(run, weights)
     with pytest.raises(CheckpointError, match="No space left"):

@@ -18,11 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from queryseg.contracts import Backbone
+from queryseg.conversion import PublishedCheckpoint, convert_checkpoint
+from queryseg.conversion.layout import read_layout
 from queryseg.decoders import HighResolutionCrossAttention
 from queryseg.decoders.cross_attention import CrossAttentionLayer
+from queryseg.inference.run_folder import load_weights
 from queryseg.pixel_decoders import Deformable
 from queryseg.queries import FocusAwareQueries
 from queryseg.readouts import Mixture
+from queryseg.recipe_file import build_untrained
 from queryseg.types import Dims, Features, Prediction, Queries, Round, Trunk
 
 FOLDER = Path(__file__).with_name("faseg")
@@ -330,6 +334,18 @@ def test_positional_encodings_and_gradients_of_the_pixel_decoder() -> None:
     check_gradients(case, torch.stack([x.square().mean() for x in found]).sum())
 
 
+def check_head(case: Case, pixel_decoder: nn.Module, decoder: Any, source: Any) -> list[Prediction]:
+    """Both together, from the case's backbone maps."""
+    features = pixel_decoder(levels_of(case))
+    queries = source(features, decoder.heads)
+    predictions: list[Prediction] = list(decoder(NO_BACKBONE, features, queries, source))
+    masks = torch.stack([p.mask_logits for p in predictions])
+    case.check("pred_logits", torch.stack([p.class_logits for p in predictions]))
+    case.check("pred_masks_sample", masks[..., 3::8, 5::8])
+    case.check("pred_masks_stats", stats(masks, axes=(-2, -1)))
+    return predictions
+
+
 def test_pixel_decoder_and_decoder_together() -> None:
     case = Case("head")
     pixel, made = case.settings["pixel_decoder"], case.settings["predictor"]
@@ -344,13 +360,21 @@ def test_pixel_decoder_and_decoder_together() -> None:
     decoder = HighResolutionCrossAttention(dims, made["dec_layers"], made["dim_feedforward"], made["nheads"])
     source = FocusAwareQueries(dims, made["num_queries"])
     case.load(pixel_decoder=pixel_decoder, decoder=decoder, queries=source)
-    features = pixel_decoder(levels_of(case))
-    queries = source(features, decoder.heads)
-    predictions = decoder(NO_BACKBONE, features, queries, source)
-    masks = torch.stack([p.mask_logits for p in predictions])
-    case.check("pred_logits", torch.stack([p.class_logits for p in predictions]))
-    case.check("pred_masks_sample", masks[..., 3::8, 5::8])
-    case.check("pred_masks_stats", stats(masks, axes=(-2, -1)))
-    size = (int(masks.shape[-2]), int(masks.shape[-1]))
-    scores = Mixture().scores(predictions[-1], size, size)
+    final = check_head(case, pixel_decoder, decoder, source)[-1]
+    size = (int(final.mask_logits.shape[-2]), int(final.mask_logits.shape[-1]))
+    scores = Mixture().scores(final, size, size)
     case.check("semantic_stats", stats(scores, axes=(-2, -1), last="sum"))
+
+
+def test_a_converted_file_gives_the_golden_numbers() -> None:
+    """The head's weights, below the prefix of an official file and beside any trunk, pass through the converter."""
+    case = Case("head")
+    weights = {f"sem_seg_head.{name}": weight.detach() for name, weight in case.weights.items()}
+    trunk = read_layout("swin_detectron2").expected({"C": 8, "H": 1, "T": 49, "B": {0: 1, 1: 1, 2: 1, 3: 1}})
+    zeros = {name: torch.zeros(shape) for name, shape in trunk.items()}
+    converted = convert_checkpoint(PublishedCheckpoint("x", {**weights, **zeros}, {}))
+    assert converted.layout.startswith("FASeg with Swin")
+    assert converted.left_over == converted.unexpected == ()
+    model = build_untrained(converted.recipe).double()
+    load_weights(model, converted.weights, "converted")
+    check_head(case, model.pixel_decoder, model.decoder, model.queries)

@@ -17,9 +17,11 @@ from test_resume import assert_same_runs
 
 import queryseg
 from queryseg.adapters.low_rank_linear import LowRankLinear
+from queryseg.benchmarking import Options, find_candidates
+from queryseg.benchmarking.segmenter_candidate import SegmenterCandidate
 from queryseg.cli.main import main
 from queryseg.errors import CheckpointError, QuerysegError
-from queryseg.inference.run_folder import Base, read_base, read_model
+from queryseg.inference.run_folder import Base, bases_for, read_base, read_model
 from queryseg.recipe_file import build, resolve
 from queryseg.training import train
 from queryseg.training.checkpoint import read_checkpoint
@@ -134,8 +136,18 @@ def test_a_base_is_found_checked_and_told(
         assert "Base of the adapter" in capsys.readouterr().out
         source = tmp_path / "data.yaml"
         source.write_text(json.dumps(tiny_run.settings(data)["data"]["train"]))
-        command = ["evaluate", str(soma), "--data", f"same={source}", "--device", "cpu", "--workers", "0"]
-        assert main([*command, "--base", str(hidden)]) == 0
+        shown = ["--data", f"same={source}", "--device", "cpu", "--workers", "0"]
+        timed = ["--size", "32", "32", "--rounds", "1", "--warmup", "1", "--no-stages", "--device", "cpu"]
+        for command in (
+            ["evaluate", str(soma), *shown],
+            ["diagnose", str(soma), *shown, "--out", str(tmp_path / "queries")],
+            ["benchmark", str(soma), *timed],
+        ):
+            assert main(command) == 2, command[0]
+            assert "give the right ones with --base" in capsys.readouterr().err
+            assert main([*command, "--base", str(hidden)]) == 0, command[0]
+            told = "".join(capsys.readouterr().out.splitlines())
+            assert f"Base of the adapter: {weights} (" in told, command[0]
     finally:
         hidden.rename(weights)
     read_model(soma)
@@ -149,6 +161,26 @@ def test_a_run_that_holds_everything_needs_no_base(data: Path, weights: Path, tm
     assert load_file(tmp_path / "model.safetensors").keys() == loaded.model.state_dict().keys()
     with pytest.raises(CheckpointError, match="needs no base"):
         read_model(tmp_path, base=weights)
+
+
+def test_a_base_goes_to_the_runs_that_ask_for_one(soma: Path, weights: Path, tmp_path: Path) -> None:
+    whole, nowhere = tmp_path / "whole", tmp_path / "nowhere"
+    whole.mkdir()
+    assert bases_for([whole, soma], weights) == {whole: None, soma: weights}
+    assert bases_for([soma], None) == {soma: None}
+    with pytest.raises(CheckpointError, match=rf"^{whole} holds all of its weights and needs no base; leave {weights}"):
+        bases_for([whole], weights)
+    with pytest.raises(CheckpointError, match=rf"^{whole} and {weights} hold all of their weights and need no base"):
+        bases_for([whole, weights], weights)
+    assert bases_for([nowhere], weights) == {nowhere: None}, "that there is no such run is told when it is read"
+
+
+def test_a_benchmark_measures_what_is_deployed(soma: Path) -> None:
+    """The adapter merged, as `load` gives it."""
+    run, _ = find_candidates([str(soma)], Options((32, 32), device="cpu"))
+    assert isinstance(run, SegmenterCandidate)
+    assert run.model.backbone.adapter is None
+    assert not any(isinstance(module, LowRankLinear) for module in run.model.modules())
 
 
 def test_a_damaged_record_is_one_sentence(soma: Path, tmp_path: Path) -> None:

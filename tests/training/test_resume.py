@@ -94,7 +94,7 @@ def test_run_folder(uninterrupted: Path) -> None:
     names = {path.name for path in uninterrupted.iterdir()}
     assert {"recipe.yaml", "model.safetensors", "last.ckpt", "metrics.csv", "pictures"} <= names
     assert any(name.startswith("events.out") for name in names)
-    assert not any(name.endswith(".tmp") for name in names)
+    assert not any(name.endswith(".part") for name in names)
     rows = metrics(uninterrupted)
     assert [row["step"] for row in rows] == ["3", "5", "6"]
     assert [bool(row["miou/same"]) for row in rows] == [True, False, True]
@@ -227,7 +227,7 @@ def test_killed_while_saving(
     process = spawn(tiny_run.run_and_die, values, tmp_path, False, function, calls)
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    assert any(path.name.endswith(".tmp") for path in tmp_path.rglob("*"))
+    assert any(path.name.endswith(".part") for path in tmp_path.rglob("*"))
     tiny_run.run(values, tmp_path, resume=True)
     assert_same_runs(uninterrupted, tmp_path)
 

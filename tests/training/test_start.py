@@ -32,7 +32,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").touch()
-    (tmp_path / "last.ckpt.tmp").touch()
+    (tmp_path / ".last.ckpt.part").touch()
     with pytest.raises(InputError, match="already holds a run"):
         prepare_folder(tmp_path, resume=False)
     prepare_folder(tmp_path, resume=True)
@@ -52,7 +52,9 @@ def test_start_from_reports_what_did_not_fit(model: Segmenter, tmp_path: Path) -
     weights["backbone.more"] = torch.zeros(3)
     save_file(weights, tmp_path / "model.safetensors")
     before = model.queries.content.detach().clone()
-    report = start_from_weights(model, tmp_path)
+    taken = start_from_weights(model, tmp_path)
+    report = list(taken.lines)
+    assert taken.names == weights.keys() - {"backbone.norm.weight", "backbone.more"}
     total = len(model.state_dict())
     assert report[0].endswith(f"{total - 2} of {total} tensors taken, 1 of another shape, 1 not there, 1 left over.")
     assert report[1:] == [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +26,8 @@ _NARROW = {
     "time × limit": "time\n× limit",
 }
 """Heads that would make a column of the terminal wider than its figures."""
+_NAME = 12
+"""Characters that a name has on the terminal at least."""
 PARTS = ("decode", *STAGES, "draw")
 
 Rows = list[list[str]]
@@ -34,14 +38,16 @@ def terminal(result: BenchmarkResult) -> Group:
     """All tables, what each figure includes, and warnings last, where they are seen."""
     parts: list[RenderableType] = [
         Text(f"{result.workload}; {machine_line(result)}; {precision_line(result)}"),
-        _table("time in ms", time_rows(result), time_note(result)),
-        _table("cost", [row[:1] + row[2:] for row in cost_rows(result)], cost_note(result)),
+        FittedTable("time in ms", time_rows(result), time_note(result)),
+        FittedTable("cost", [row[:1] + row[2:] for row in cost_rows(result)], cost_note(result)),
     ]
     if any(one.stages for one in result.measurements):
-        parts.append(_table("parts, p50 in ms", stage_rows(result), STAGE_NOTE))
-        parts.append(_table("parts in full, times in ms", detail_rows(result), DETAIL_NOTE))
+        parts.append(FittedTable("parts, p50 in ms", stage_rows(result), STAGE_NOTE))
+        parts.append(FittedTable("parts in full, times in ms", detail_rows(result), DETAIL_NOTE))
     for sweep in result.sweeps:
-        parts.append(_table(f"infer over {sweep.quantity}, p50 in ms", sweep_rows(result, sweep.quantity), SWEEP_NOTE))
+        parts.append(
+            FittedTable(f"infer over {sweep.quantity}, p50 in ms", sweep_rows(result, sweep.quantity), SWEEP_NOTE)
+        )
     parts.append(Text("What infer includes", style="bold"))
     parts += [Text(f"  {names}: {includes}") for names, includes in included(result).items()]
     parts += [Text(note) for note in result.notes]
@@ -278,6 +284,39 @@ def ratio(value: float | None) -> str:
     return NONE if value is None else three_digits(value)
 
 
+def broken(name: str, width: int) -> str:
+    """On lines of this width as far as its joints allow: RUN@FORM before the @, else behind a space, slash, underscore,
+    hyphen or colon. Lines behind the first are indented."""
+    lines = [""]
+    for piece in re.findall(r"@?[^\s/_:@-]+[\s/_:-]*|[\s/_:@-]+", name):
+        if lines[-1] and (len(f"{lines[-1]}{piece}".rstrip()) > width or piece.startswith("@")):
+            lines.append(" ")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """A table whose names are broken where the terminal is too narrow for them beside all figures."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    caption: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = _table(self.title, self.rows, self.caption)
+        excess = console.measure(table, options=options.update(max_width=10**6)).maximum - options.max_width
+        if excess > 0:
+            names = [row[0] for row in self.rows[1:]]
+            width = max(max(map(len, names)) - excess, _NAME)
+            rows = [
+                [name if len(name) <= width else broken(name, width), *row[1:]]
+                for name, row in zip(names, self.rows[1:], strict=True)
+            ]
+            table = _table(self.title, [self.rows[0], *rows], self.caption)
+        yield table
+
+
 def _table(title: str, rows: Sequence[Sequence[str]], caption: str) -> Table:
     table = Table(
         title=title,
@@ -288,7 +327,7 @@ def _table(title: str, rows: Sequence[Sequence[str]], caption: str) -> Table:
         show_edge=False,
         padding=(0, 1 if len(rows[0]) < 9 else 0, 0, 0),
     )
-    table.add_column(escape(rows[0][0]), overflow="fold", min_width=12)
+    table.add_column(escape(rows[0][0]), overflow="fold", min_width=_NAME)
     for name in rows[0][1:]:  # a figure is read at a glance or not at all
         table.add_column(_NARROW.get(name, escape(name)), justify="right", no_wrap=True)
     for row in rows[1:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from queryseg.export.exported_engine import suffixes
 from queryseg.inference.engine import Size
 from queryseg.inference.precision import InferencePrecision
 from queryseg.inference.predictor import find_device
-from queryseg.inference.run_folder import read_model
+from queryseg.inference.run_folder import bases_for, read_model
 from queryseg.recipe_file import build_untrained, read_recipe
 
 _RECIPES = (".yaml", ".yml")
@@ -39,6 +39,7 @@ class Options:
     compiled   torch.compile of everything but exported files
     allow      packages besides queryseg whose classes a recipe may name
     overrides  of the recipes among the candidates, as for `queryseg train`
+    base       where the weights are that the adapters of runs were trained on; None: where they were then
     """
 
     size: Size
@@ -47,6 +48,7 @@ class Options:
     compiled: bool = False
     allow: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    base: Path | None = None
 
 
 def find_candidates(words: Sequence[str], options: Options) -> list[Candidate]:
@@ -63,7 +65,8 @@ def find_candidates(words: Sequence[str], options: Options) -> list[Candidate]:
     if options.overrides and not any(Path(word).suffix in _RECIPES for word in words):
         raise InputError(f"The option {options.overrides[0]} changes recipes, but no recipe is given; leave it out.")
     device = find_device(options.device)
-    own = {word: _own(word, words, options, device) for word in words if _is_own(word)}
+    bases = bases_for(sources_of(words), options.base)
+    own = {word: _own(word, words, bases, options, device) for word in words if _is_own(word)}
     first = next((one for one in own.values() if isinstance(one, SegmenterCandidate)), None)
     classes = next((one.classes for one in own.values() if one.classes is not None), CITYSCAPES)
     found: list[Candidate] = []
@@ -79,14 +82,21 @@ def find_candidates(words: Sequence[str], options: Options) -> list[Candidate]:
     return found
 
 
+def sources_of(words: Sequence[str]) -> list[Path]:
+    """Runs, recipes and exported files that the words name, each once."""
+    return [Path(source) for source in dict.fromkeys(_split(word)[0] for word in words if _is_own(word))]
+
+
 def _is_own(word: str) -> bool:
     return word not in _BUILT_IN and not word.startswith(_PREFIXES)
 
 
-def _own(word: str, words: Sequence[str], options: Options, device: torch.device) -> Candidate:
+def _own(
+    word: str, words: Sequence[str], bases: Mapping[Path, Path | None], options: Options, device: torch.device
+) -> Candidate:
     source, form = _split(word)
     if form:
-        of = _own(source, words, options, device)
+        of = _own(source, words, bases, options, device)
         if not isinstance(of, SegmenterCandidate):
             raise InputError(f"'{source}' is an exported file already; '@{form}' changes runs and recipes.")
         return reshaped(of, form, options.size, options.device)
@@ -94,7 +104,8 @@ def _own(word: str, words: Sequence[str], options: Options, device: torch.device
     names = [Path(other).resolve().name for other in {_split(other)[0] for other in words}]
     name = word if names.count(path.resolve().name) > 1 else path.resolve().name
     if path.is_dir():
-        run = read_model(path, options.allow)
+        run = read_model(path, options.allow, bases[path])
+        run.model.backbone.merge_adapter()
         settings = (run.recipe, device, options.precision, options.compiled, "run")
         return SegmenterCandidate(name, run.model, run.classes, *settings)
     if path.suffix in _RECIPES:

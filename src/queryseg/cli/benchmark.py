@@ -16,7 +16,9 @@ import torch
 from queryseg.benchmarking import Options, Settings, Workload, benchmark, find_candidates
 from queryseg.benchmarking.benchmark_report import write_report
 from queryseg.benchmarking.benchmark_table import terminal
+from queryseg.benchmarking.catalogue import sources_of
 from queryseg.cli.output import check_json, console, make_folder, progress_bar, write_json
+from queryseg.cli.run_options import add_run_options, tell_base
 from queryseg.errors import UsageError
 from queryseg.inference.engine import Size
 from queryseg.inference.precision import InferencePrecision
@@ -51,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="of torch on the CPU")
     parser.add_argument("--precision", choices=get_args(InferencePrecision), default="fp32", help="default fp32")
     parser.add_argument("--compile", action="store_true", help="torch.compile; stages are then not timed apart")
-    parser.add_argument(
-        "--allow-code", action="append", default=[], metavar="PACKAGE", help="trust this package's parts"
-    )
+    add_run_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="every figure and the time of every round")
     parser.add_argument("--out", type=Path, metavar="DIR", help="report.html, benchmark.json and the plots")
 
@@ -70,9 +70,17 @@ def run(options: argparse.Namespace) -> int:
     workload = Workload(size, options.batch[0], frame)
     settings = Settings(options.rounds, options.warmup, options.stages, options.sizes, options.batch[1:])
     how = Options(
-        size, options.device, options.precision, options.compile, tuple(options.allow_code), tuple(options.overrides)
+        size,
+        options.device,
+        options.precision,
+        options.compile,
+        tuple(options.allow_code),
+        tuple(options.overrides),
+        options.base,
     )
     candidates = find_candidates(options.candidates, how)
+    for source in sources_of(options.candidates):
+        tell_base(source)
     out = None if options.out is None else make_folder(options.out)
     with progress_bar("benchmark") as progress:
         result = benchmark(candidates, workload, settings, progress)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
+from queryseg.cli.run_options import add_base_option, tell_base
 from queryseg.data.data_file import open_data
 from queryseg.errors import UsageError
 from queryseg.evaluation.diagnostics import Diagnosis, diagnose
 from queryseg.evaluation.diagnostics.diagnosis_report import diagnoses_json, terminal_table, write_report
 from queryseg.evaluation.domain_table import RunFacts
 from queryseg.inference.predictor import find_device, recorded_protocol
-from queryseg.inference.run_folder import read_model
+from queryseg.inference.run_folder import bases_for, read_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="Q",
         help="queries whose attention is drawn (default: the most confident ones of different classes)",
     )
+    add_base_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="diagnostics.json once more, here")
 
 
@@ -56,7 +58,11 @@ def run(options: argparse.Namespace) -> int:
     """Look at every run; print its figures; write JSON, pictures and report."""
     sources = named_sources(options.data)
     datasets = {name: open_data(path) for name, path in sources.items()}
-    loaded = {name: read_model(path, options.allow_code) for name, path in _names(options.runs).items()}
+    runs = _names(options.runs)
+    bases = bases_for(options.runs, options.base)
+    loaded = {name: read_model(path, options.allow_code, bases[path]) for name, path in runs.items()}
+    for path in options.runs:
+        tell_base(path)
     out = make_folder(options.out)
     diagnoses: dict[str, Diagnosis] = {}
     for name, one in loaded.items():

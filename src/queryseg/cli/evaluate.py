@@ -13,7 +13,6 @@ from queryseg.cli.evaluated_runs import EvaluatedRun, open_runs
 from queryseg.cli.evaluation_options import add_evaluation_options, named_sources
 from queryseg.cli.output import check_json, console, progress_bar, write_json
 from queryseg.cli.run_options import add_base_option
-from queryseg.data.corruptions import Corrupted
 from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import protocol_of
@@ -21,7 +20,6 @@ from queryseg.errors import QuerysegError, UsageError
 from queryseg.evaluation.domain_table import DomainTable, evaluate_many
 from queryseg.evaluation.evaluator import spread
 from queryseg.evaluation.markdown_report import write_markdown
-from queryseg.evaluation.matrix.corruption_scores import CorruptedTarget
 from queryseg.evaluation.matrix.domain_matrix import DomainMatrix
 from queryseg.evaluation.matrix.latency import Latency
 from queryseg.evaluation.matrix.latex_report import write_latex
@@ -124,17 +122,17 @@ def run(options: argparse.Namespace) -> int:
                     warnings=warnings[name],
                     progress=progress,
                 )
-            write_json(options.json, _content(DomainMatrix(tables, _corrupted(datasets)), len(runs) > 1))
+            write_json(options.json, _content(DomainMatrix(tables), len(runs) > 1))
             kept = list(tables) if options.json else []
         latencies = _latencies(runs, clean, options)
     except QuerysegError:
         if tables and len(runs) > 1:
-            _print(DomainMatrix(tables, _corrupted(datasets)))
+            _print(DomainMatrix(tables))
             if kept:
                 console.print(f"Kept in {options.json}: the results of {', '.join(kept)}.", soft_wrap=True)
         raise
     published = () if options.published == "none" else published_points(options.published)
-    matrix = DomainMatrix(tables, _corrupted(datasets), latencies, published if latencies else ())
+    matrix = DomainMatrix(tables, latencies, published if latencies else ())
     _print(matrix)
     worst = []
     if options.html or options.json:
@@ -170,16 +168,6 @@ def _measures(options: argparse.Namespace, datasets: Iterable[SegmentationDatase
     num_classes = len(next(iter(datasets)).classes)
     widths: list[Metric] = [kind(num_classes, options.boundary_widths) for kind in (Trimap, BoundaryIoU)]
     return [*widths, *(name for name in names if name != "boundary")]
-
-
-def _corrupted(datasets: Mapping[str, SegmentationDataset]) -> dict[str, CorruptedTarget]:
-    """Of the data sets that are corruptions of others; a corrupted one that was given by itself is a target."""
-    names = {id(dataset): name for name, dataset in datasets.items()}
-    return {
-        name: CorruptedTarget(names[id(dataset.dataset)], dataset.corruption, dataset.severity)
-        for name, dataset in datasets.items()
-        if isinstance(dataset, Corrupted) and id(dataset.dataset) in names
-    }
 
 
 def _latencies(

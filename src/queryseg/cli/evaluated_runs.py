@@ -12,12 +12,11 @@ from queryseg.cli.run_options import tell_base
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.errors import UsageError
+from queryseg.evaluation.class_agreement import check_classes, check_same_classes
 from queryseg.evaluation.domain_table import RunFacts
-from queryseg.evaluation.evaluator import check_classes
-from queryseg.evaluation.matrix.domain_matrix import check_same_classes
 from queryseg.inference.engine import Engine, SegmentationEngine
 from queryseg.inference.predictor import recorded_protocol, recorded_task
-from queryseg.inference.run_folder import read_model
+from queryseg.inference.run_folder import bases_for, read_model
 from queryseg.loading import is_exported
 from queryseg.segmenter import Segmenter
 from queryseg.types import Task
@@ -49,7 +48,8 @@ def open_runs(
     """
     paths = named_runs(words)
     seen = seen_by_run(options.seen, list(paths), list(datasets))
-    runs = {name: _open(path, datasets, seen[name], options) for name, path in paths.items()}
+    bases = bases_for(list(paths.values()), options.base)
+    runs = {name: _open(path, bases[path], datasets, seen[name], options) for name, path in paths.items()}
     known = {name: run.engine.class_names for name, run in runs.items()}
     check_same_classes(known)
     for name, dataset in datasets.items():
@@ -112,17 +112,19 @@ def seen_by_run(
 
 
 def _open(
-    path: Path, datasets: Mapping[str, SegmentationDataset], seen: Sequence[str] | None, options: argparse.Namespace
+    path: Path,
+    base: Path | None,
+    datasets: Mapping[str, SegmentationDataset],
+    seen: Sequence[str] | None,
+    options: argparse.Namespace,
 ) -> EvaluatedRun:
     """An exported file must be able to see every data set as the protocol says."""
     if not is_exported(path):
-        loaded = read_model(path, options.allow_code, options.base)
+        loaded = read_model(path, options.allow_code, base)
         tell_base(path)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
         protocol = chosen_protocol(options, recorded_protocol(loaded.recipe))
         return EvaluatedRun(path, loaded.model, protocol, facts, seen, recorded_task(loaded.recipe))
-    if options.base is not None:
-        raise UsageError(f"{path} is an exported file, which holds all of its weights; leave --base out.")
     from queryseg.export.exported_engine import check_protocol, open_exported
 
     engine = open_exported(path, options.device)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from queryseg.conversion import eomt, mask2former, mask2former_detectron2, mask2former_mmdetection, rein, soma
+from queryseg.conversion import eomt, faseg, mask2former, mask2former_detectron2, mask2former_mmdetection, rein, soma
 from queryseg.conversion.converted import Converted
 from queryseg.conversion.format import Format
 from queryseg.conversion.published_checkpoint import PublishedCheckpoint
@@ -33,7 +33,7 @@ FORMATS: tuple[Format, ...] = (
     Format.of_layout("rein", rein.convert, rein.current_names, rein.complete),
     Format.of_layout("soma", soma.convert, complete=soma.complete),
     *(
-        Format.of_layout(name, None, obstacle="queryseg trains FASeg, but does not convert its checkpoints yet")
+        Format.of_layout(name, faseg.convert, mask2former_detectron2.current_names)
         for name in ("faseg_resnet", "faseg_swin")
     ),
     *(

@@ -10,16 +10,16 @@ from torch import Tensor
 from queryseg.conversion.converted import Converted, Rules, known_classes, rename, run_recipe
 from queryseg.conversion.mask2former_model import mask2former_model, num_classes, resnet_backbone, swin_backbone
 
-_PREDICTOR = r"sem_seg_head\.predictor\."
-_LAYER = _PREDICTOR + r"transformer_{}_layers\.(\d+)\."
+PREDICTOR = r"sem_seg_head\.predictor\."
+_LAYER = PREDICTOR + r"transformer_{}_layers\.(\d+)\."
 _OUR_LAYER = r"decoder.layers.\1."
-_PIXELS = r"sem_seg_head\.pixel_decoder\."
-_EXCHANGE = _PIXELS + r"transformer\.encoder\.layers\.(\d+)\."
+PIXELS = r"sem_seg_head\.pixel_decoder\."
+_EXCHANGE = PIXELS + r"transformer\.encoder\.layers\.(\d+)\."
 _OUR_EXCHANGE = r"pixel_decoder.layers.\1."
-_HEAD: Rules = (
-    (_PREDICTOR + r"query_feat\.weight", "queries.content"),
-    (_PREDICTOR + r"query_embed\.weight", "queries.position"),
-    (_PREDICTOR + r"level_embed\.weight", "pixel_decoder.decoder_level_embed"),
+HEAD: Rules = (
+    (PREDICTOR + r"query_feat\.weight", "queries.content"),
+    (PREDICTOR + r"query_embed\.weight", "queries.position"),
+    (PREDICTOR + r"level_embed\.weight", "pixel_decoder.decoder_level_embed"),
     (_LAYER.format("cross_attention") + r"multihead_attn\.(.+)", _OUR_LAYER + r"cross_attention.\2"),
     (_LAYER.format("cross_attention") + r"norm\.(.+)", _OUR_LAYER + r"cross_attention_norm.\2"),
     (_LAYER.format("self_attention") + r"self_attn\.(.+)", _OUR_LAYER + r"self_attention.\2"),
@@ -27,10 +27,10 @@ _HEAD: Rules = (
     (_LAYER.format("ffn") + r"linear1\.(.+)", _OUR_LAYER + r"expand.\2"),
     (_LAYER.format("ffn") + r"linear2\.(.+)", _OUR_LAYER + r"reduce.\2"),
     (_LAYER.format("ffn") + r"norm\.(.+)", _OUR_LAYER + r"feed_forward_norm.\2"),
-    (_PREDICTOR + r"decoder_norm\.(.+)", r"decoder.heads.norm.\1"),
-    (_PREDICTOR + r"((?:class_embed|mask_embed\.layers\.\d)\..+)", r"decoder.heads.\1"),
-    (_PIXELS + r"input_proj\.(.+)", r"pixel_decoder.inputs.\1"),
-    (_PIXELS + r"transformer\.level_embed", "pixel_decoder.encoder_level_embed"),
+    (PREDICTOR + r"decoder_norm\.(.+)", r"decoder.heads.norm.\1"),
+    (PREDICTOR + r"((?:class_embed|mask_embed\.layers\.\d)\..+)", r"decoder.heads.\1"),
+    (PIXELS + r"input_proj\.(.+)", r"pixel_decoder.inputs.\1"),
+    (PIXELS + r"transformer\.level_embed", "pixel_decoder.encoder_level_embed"),
     (_EXCHANGE + r"self_attn\.sampling_offsets\.(.+)", _OUR_EXCHANGE + r"attention.offsets.\2"),
     (_EXCHANGE + r"self_attn\.attention_weights\.(.+)", _OUR_EXCHANGE + r"attention.weights.\2"),
     (_EXCHANGE + r"self_attn\.value_proj\.(.+)", _OUR_EXCHANGE + r"attention.value.\2"),
@@ -39,11 +39,11 @@ _HEAD: Rules = (
     (_EXCHANGE + r"linear1\.(.+)", _OUR_EXCHANGE + r"expand.\2"),
     (_EXCHANGE + r"linear2\.(.+)", _OUR_EXCHANGE + r"reduce.\2"),
     (_EXCHANGE + r"norm2\.(.+)", _OUR_EXCHANGE + r"feed_forward_norm.\2"),
-    (_PIXELS + r"adapter_1\.norm\.(.+)", r"pixel_decoder.lateral.1.\1"),
-    (_PIXELS + r"adapter_1\.weight", "pixel_decoder.lateral.0.weight"),
-    (_PIXELS + r"layer_1\.norm\.(.+)", r"pixel_decoder.smooth.1.\1"),
-    (_PIXELS + r"layer_1\.weight", "pixel_decoder.smooth.0.weight"),
-    (_PIXELS + r"mask_features\.(.+)", r"pixel_decoder.mask_projection.\1"),
+    (PIXELS + r"adapter_1\.norm\.(.+)", r"pixel_decoder.lateral.1.\1"),
+    (PIXELS + r"adapter_1\.weight", "pixel_decoder.lateral.0.weight"),
+    (PIXELS + r"layer_1\.norm\.(.+)", r"pixel_decoder.smooth.1.\1"),
+    (PIXELS + r"layer_1\.weight", "pixel_decoder.smooth.0.weight"),
+    (PIXELS + r"mask_features\.(.+)", r"pixel_decoder.mask_projection.\1"),
 )
 _RESNET: Rules = (
     (r"backbone\.stem\.conv1\.weight", "backbone.net.conv1.weight"),
@@ -83,8 +83,16 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
 
     Raises: CheckpointError for missing tensors
     """
-    swin = "backbone.patch_embed.proj.weight" in tensors
-    weights, left_over = rename(tensors, (*_HEAD, *(_SWIN if swin else _RESNET)))
-    backbone = swin_backbone(weights) if swin else resnet_backbone(weights)
+    weights, backbone, left_over = renamed(tensors, HEAD)
     classes, task = known_classes(config, num_classes(weights))
     return Converted(run_recipe(mask2former_model(weights, backbone), classes, task), weights, left_over)
+
+
+def renamed(tensors: Mapping[str, Tensor], head: Rules) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
+    """Weights under our names, `model.backbone` of a recipe, and what is left over. head: rules for all but the trunk.
+
+    Raises: CheckpointError for missing tensors
+    """
+    swin = "backbone.patch_embed.proj.weight" in tensors
+    weights, left_over = rename(tensors, (*head, *(_SWIN if swin else _RESNET)))
+    return weights, swin_backbone(weights) if swin else resnet_backbone(weights), left_over

@@ -1,4 +1,4 @@
-"""What every layout of Mask2Former becomes: PyramidBackbone or PlainViT, Deformable, queries and CrossAttention.
+"""What every layout of Mask2Former, and of what extends it, becomes: a backbone, Deformable, queries, CrossAttention.
 
 Shape legend: Q queries, D width of queries and levels, C width of Swin's first stage, K classes.
 """
@@ -37,6 +37,8 @@ def mask2former_model(
     num_exchanges: int | None = None,
     num_layers: int | None = None,
     queries: Mapping[str, Any] | str | None = None,
+    levels: Mapping[str, Any] | None = None,
+    decoder: str = "queryseg.decoders.CrossAttention",
 ) -> dict[str, Any]:
     """`model` of a recipe, its sizes read from converted weights.
 
@@ -44,6 +46,8 @@ def mask2former_model(
     num_exchanges  layers of the pixel decoder; None: as many as the weights have
     num_layers     of the decoder; None: as many as the weights have
     queries        of the recipe; None: learnable contents and positions (Q, D)
+    levels         further arguments of the pixel decoder
+    decoder        CrossAttention, or a class that extends it
 
     Raises: CheckpointError
     """
@@ -61,11 +65,12 @@ def mask2former_model(
                 "hidden": len(required(weights, "pixel_decoder.layers.0.expand.bias")),
                 "num_heads": num_heads,
                 "num_points": num_samples // (3 * num_heads),
+                **(levels or {}),
             },
         },
         "queries": queries,
         "decoder": {
-            "class_path": "queryseg.decoders.CrossAttention",
+            "class_path": decoder,
             "init_args": {
                 "num_layers": num_layers or count(weights, "decoder.layers."),
                 "hidden": len(required(weights, "decoder.layers.0.expand.bias")),

@@ -9,17 +9,17 @@ from collections import defaultdict
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from queryseg.data.class_table import Color
 from queryseg.data.dataset import RawLabelled, SegmentationDataset
-from queryseg.data.drawing import Pixels
+from queryseg.data.drawing import Pixels, text_font
 from queryseg.data.label_audit import LabelAudit, LabelUse
 from queryseg.types import IGNORE
 
 _VIEW = (184, 124)  # width and height of a piece of an image
-_CAPTION, _GAP, _HEAD, _BAR = 30, 8, 28, 22
+_CAPTION, _GAP, _HEAD, _BAR, _LINE = 33, 8, 28, 22, 15
 _SMALLEST = 96  # pixels of the image, so that what surrounds a small object can be recognised
 
 
@@ -44,13 +44,13 @@ def audit_picture(dataset: SegmentationDataset, audit: LabelAudit, columns: int 
     footer = _wrapped(_missed(audit), width - 2 * _GAP)
     rows = _in_rows(blocks, width)
     heights = [max(block.height for block in row) + _GAP for row in rows]
-    picture = Image.new("RGB", (width, _HEAD + sum(heights) + 14 * len(footer) + _GAP), "white")
+    picture = Image.new("RGB", (width, _HEAD + sum(heights) + _LINE * len(footer) + _GAP), "white")
     draw = ImageDraw.Draw(picture)
     title = (
         f"{audit.name}: {len(audit.uses)} labels as {len(audit.classes)} classes of '{audit.classes.name}'; "
         f"{audit.num_read:,} of {audit.num_samples:,} samples read"
     )
-    draw.text((_GAP, 6), _fitted(title, width - 2 * _GAP, 14), fill="black", font=_font(14))
+    draw.text((_GAP, 6), _fitted(title, width - 2 * _GAP, 13), fill="black", font=text_font(13))
     top = _HEAD
     for row, height in zip(rows, heights, strict=True):
         left = _GAP
@@ -59,7 +59,7 @@ def audit_picture(dataset: SegmentationDataset, audit: LabelAudit, columns: int 
             left += block.width + _GAP
         top += height
     for i, line in enumerate(footer):
-        draw.text((_GAP, top + 14 * i), line, fill="black", font=_font(11))
+        draw.text((_GAP, top + _LINE * i), line, fill="black", font=text_font())
     return picture
 
 
@@ -74,7 +74,7 @@ def _block(audit: LabelAudit, label: int, uses: list[LabelUse], views: dict[int,
     share = sum(use.pixels for use in uses) / max(1, audit.pixels)
     shade = "black" if color[0] * 3 + color[1] * 6 + color[2] > 1300 else "white"  # by how bright the colour looks
     name = _fitted(f"{audit.class_name(label)}  {share:.2%}", width - 8, 13)
-    draw.text((4, 2), name, fill=shade, font=_font(13))
+    draw.text((4, 2), name, fill=shade, font=text_font(13))
     for i, use in enumerate(uses):
         left, top = i % across * (_VIEW[0] + _GAP), _BAR + i // across * card_height
         block.paste(Image.fromarray(views[use.value]), (left, top))
@@ -108,10 +108,10 @@ def _caption(draw: ImageDraw.ImageDraw, use: LabelUse, audit: LabelAudit, at: tu
     left, top = at
     draw.rectangle((left, top + 3, left + 10, top + 13), fill=use.raw.color, outline="gray")
     name = use.raw.name if use.raw.name.endswith(str(use.value)) else f"{use.value} {use.raw.name}"
-    draw.text((left + 15, top + 1), _fitted(name, _VIEW[0] - 15, 11), fill="black", font=_font(11))
+    draw.text((left + 15, top + 1), _fitted(name, _VIEW[0] - 15), fill="black", font=text_font())
     share = use.pixels / max(1, audit.pixels)
     in_samples = f"{share:.3%}, in {use.samples:,} sample{'s' if use.samples != 1 else ''}"
-    draw.text((left + 15, top + 14), in_samples, fill="gray", font=_font(10))
+    draw.text((left + 15, top + 1 + _LINE), in_samples, fill="gray", font=text_font())
 
 
 def _views(dataset: RawLabelled, audit: LabelAudit) -> dict[int, Pixels]:
@@ -166,9 +166,9 @@ def _around(part: slice, size: int, limit: int) -> slice:
     return slice(start, start + size)
 
 
-def _fitted(text: str, width: int, size: int) -> str:
+def _fitted(text: str, width: int, size: int = 12) -> str:
     """Cut where it does not fit. In three dots, since Pillow's font has no sign for them."""
-    font = _font(size)
+    font = text_font(size)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:
@@ -180,12 +180,8 @@ def _wrapped(text: str, width: int) -> list[str]:
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
-        if _font(11).getlength(longer) <= width:
+        if text_font().getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
     return lines
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

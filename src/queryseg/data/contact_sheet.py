@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from queryseg.data.class_table import ClassTable
 from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.drawing import colorize, overlay
+from queryseg.data.drawing import colorize, overlay, text_font
 from queryseg.data.segment_drawing import overlay_segments, segment_colors
 from queryseg.data.segments import LabelledSegments
 from queryseg.errors import InputError
@@ -64,7 +64,7 @@ def _strip(dataset: SegmentationDataset, index: int, width: int) -> Image.Image:
         (covered, Image.Resampling.BILINEAR),
     ]
     strip = Image.new("RGB", (3 * width, height + _CAPTION), "white")
-    ImageDraw.Draw(strip).text((2, 1), f"{index}: {sample.name}", fill="black", font=_font())
+    ImageDraw.Draw(strip).text((2, 1), f"{index}: {sample.name}", fill="black", font=text_font())
     for i, (picture, resampling) in enumerate(pictures):
         strip.paste(
             Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), resampling), (i * width, _CAPTION)
@@ -73,7 +73,7 @@ def _strip(dataset: SegmentationDataset, index: int, width: int) -> Image.Image:
 
 
 def _legend(classes: ClassTable, width: int) -> Image.Image:
-    font = _font()
+    font = text_font()
     cell = max(int(font.getlength(name)) for name in (*classes.names, "ignored")) + _CAPTION + 2 * _GAP
     per_row = max(1, (width - _GAP) // cell)
     entries = [*zip(classes.names, classes.colors, strict=True), ("ignored", (0, 0, 0))]
@@ -84,7 +84,3 @@ def _legend(classes: ClassTable, width: int) -> Image.Image:
         draw.rectangle((left, top + 2, left + _CAPTION - 4, top + _CAPTION - 2), fill=color, outline="gray")
         draw.text((left + _CAPTION, top + 2), name, fill="black", font=font)
     return legend
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(11)

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import ImageFont
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable
 
 Pixels = npt.NDArray[np.uint8]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _PIXELS_TOGETHER = 2**24
 
@@ -49,6 +51,12 @@ def overlay(
         return (picture * (256 - opacity) + colorize(labels, classes) * opacity >> 8).astype(np.uint8)
 
     return _in_parts(mixed, labels, picture)
+
+
+def text_font(size: int = 12) -> Font:
+    """Pillow's own. size: in pixels, 12 at least: below that its spaces are 2 pixels wide, and words run together."""
+    assert size >= 12
+    return ImageFont.load_default(size)
 
 
 class OverlayPainter:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from queryseg.data.archive import ArchivedFile, is_archive, is_compressed_tar, open_archive
+from queryseg.data.archive import Archive, ArchivedFile, is_archive, is_compressed_tar, open_archive
 from queryseg.errors import InputError
 
 DataFile = Path | ArchivedFile
 """A file that can be read: `name`, `suffix`, `read_bytes()`, and str() as messages call it."""
 
 _SHOWN = 8
+T = TypeVar("T")
+
+
+class UnreadableArchiveError(InputError):
+    """An archive in a folder may hold what is looked for, and cannot be read."""
 
 
 class FileTree:
@@ -21,6 +27,7 @@ class FileTree:
 
     root    a folder, or a .zip or .tar archive
     base    folder below the root that all paths start from
+    skip_unreadable  take archives in folders that cannot be read for empty; only for telling what else is there
 
     An archive in a folder stands for what is in it, at the place where it lies: with `gtFine_trainvaltest.zip` in the
     root, `files("gtFine/val")` are those of the zip. Unpacked files win: archives are looked into only where no file of
@@ -28,12 +35,13 @@ class FileTree:
 
     Trees and files can be pickled, and shared by threads and processes.
 
-    Raises: InputError if there is no such folder or archive, or it cannot be read
+    Raises: InputError if there is no such folder or archive, or it cannot be read; methods UnreadableArchiveError
     """
 
-    def __init__(self, root: str | Path, base: str = "") -> None:
+    def __init__(self, root: str | Path, base: str = "", skip_unreadable: bool = False) -> None:
         self.root = Path(root)
         self.base = _normal(base)
+        self.skip_unreadable = skip_unreadable
         self.is_archive = self.root.is_file()
         if self.is_archive:
             if not is_archive(self.root) and not is_compressed_tar(self.root):
@@ -47,7 +55,7 @@ class FileTree:
 
     def below(self, folder: str) -> FileTree:
         """The tree that starts in a sub-folder, which need not exist."""
-        return FileTree(self.root, posixpath.join(self.base, folder))
+        return FileTree(self.root, posixpath.join(self.base, folder), self.skip_unreadable)
 
     def where(self, path: str = "") -> str:
         """What messages call a file or folder that may not exist."""
@@ -64,13 +72,12 @@ class FileTree:
         """
         path = posixpath.join(self.base, folder)
         if self.is_archive:
-            members = _mounted([(self.root, _normal(path))], ending)
-            return dict(members)
+            return self._mounted([(self.root, _normal(path))], ending)
         place = self.root / path
         outside = {name: file for name, file in _walk(place) if name.endswith(ending)}
         if outside:
             return dict(sorted(outside.items()))
-        return dict(sorted(_mounted(self._archives(place), ending).items()))
+        return dict(sorted(self._mounted(self._archives(place), ending).items()))
 
     def file(self, path: str) -> DataFile:
         """One file. InputError if there is none."""
@@ -89,7 +96,7 @@ class FileTree:
         if not self.is_archive and (self.root / path).is_dir():
             return True
         places = [(self.root, _normal(path))] if self.is_archive else self._archives(self.root / path)
-        return any(True for archive, inside in places for _ in open_archive(archive).below(inside))
+        return any(True for archive, inside in places for _ in self._opened(archive).below(inside))
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders directly in `folder`, unpacked or in archives; sorted."""
@@ -98,7 +105,7 @@ class FileTree:
         places = [(self.root, _normal(path))] if self.is_archive else self._archives(self.root / path)
         for archive, inside in places:
             skipped = len(inside) + 1 if inside else 0
-            for file in open_archive(archive).below(inside):
+            for file in self._opened(archive).below(inside):
                 head, slash, _ = file.member[skipped:].partition("/")
                 names |= {head} if slash else set()
         if not self.is_archive and (place := self.root / path).is_dir():
@@ -118,7 +125,30 @@ class FileTree:
         if not self.is_archive and (place := self.root / path).is_file():
             return place
         places = [(self.root, _normal(path))] if self.is_archive else self._archives(self.root / path)
-        return next((f for archive, member in places if (f := open_archive(archive).file(member)) is not None), None)
+        return next((f for archive, member in places if (f := self._opened(archive).file(member)) is not None), None)
+
+    def _opened(self, archive: Path) -> Archive:
+        try:
+            return open_archive(archive)
+        except InputError as error:
+            if self.is_archive:
+                raise
+            if self.skip_unreadable:
+                return Archive(archive, {})
+            advice = "or move it away if it is no part of the data set"
+            raise UnreadableArchiveError(f"{str(error).removesuffix('.')}, {advice}.") from error
+
+    def _mounted(self, places: Iterable[tuple[Path, str]], ending: str | tuple[str, ...]) -> dict[str, DataFile]:
+        found: dict[str, ArchivedFile] = {}
+        for path, folder in places:
+            skipped = len(folder) + 1 if folder else 0
+            for file in self._opened(path).below(folder):
+                if not file.member.endswith(ending):
+                    continue
+                other = found.setdefault(file.member[skipped:], file)
+                if not _alike(other, file):
+                    raise InputError(f"'{other}' and '{file}' are different files of one path; move one archive away.")
+        return dict(found)
 
     def _archives(self, place: Path) -> list[tuple[Path, str]]:
         """Archives that may hold what is missing at a place: those in its folder and in the folders above it, up to the
@@ -147,18 +177,20 @@ class FileTree:
         return f"; '{compressed[0]}' is compressed as a whole and cannot be read in place: unpack it, or make it a .tar"
 
 
-def _mounted(places: Iterable[tuple[Path, str]], ending: str | tuple[str, ...]) -> dict[str, DataFile]:
-    found: dict[str, ArchivedFile] = {}
-    for path, folder in places:
-        skipped = len(folder) + 1 if folder else 0
-        for file in open_archive(path).below(folder):
-            if not file.member.endswith(ending):
-                continue
-            name = file.member[skipped:]
-            other = found.setdefault(name, file)
-            if not _alike(other, file):
-                raise InputError(f"'{other}' and '{file}' are different files of one path; move one archive away.")
-    return dict(found)
+def found_in(root: Path, find: Callable[[FileTree], T]) -> T:
+    """What `find` finds in the tree of a root. Where an archive that cannot be read is in the way, and what is looked
+    for is not elsewhere either, the sentence about the root comes first: the archive may have nothing to do with it.
+
+    Raises: InputError
+    """
+    try:
+        return find(FileTree(root))
+    except UnreadableArchiveError as unreadable:
+        try:
+            find(FileTree(root, skip_unreadable=True))
+        except InputError as error:
+            raise InputError(f"{error} {unreadable}") from unreadable
+        raise  # what was found may be a part of it
 
 
 def _alike(one: ArchivedFile, other: ArchivedFile) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, class_table, distinct_colors
 from queryseg.data.dataset import Problem, RawLabel, SegmentationDataset
-from queryseg.data.file_tree import DataFile, FileTree
+from queryseg.data.file_tree import DataFile, FileTree, found_in
 from queryseg.data.image_file import IMAGE_EXTENSIONS, LABEL_EXTENSIONS, read_image, read_label
 from queryseg.data.label_map import LabelMap
 from queryseg.errors import InputError
@@ -74,12 +74,17 @@ class Folders(SegmentationDataset):
         self.unpaired = unpaired
         if not self.root.exists():
             raise InputError(f"There is no folder '{root}', the 'root' of data set '{self.name}'.")
-        self.tree = FileTree(self.root)
         images, labels = _with_split(images, split), _with_split(labels, split)
         self._problems: list[Problem] = []
+        self.tree = FileTree(self.root)
         if list_file is None:
-            found = _find(self.tree, images, image_suffix, IMAGE_EXTENSIONS, "images")
-            targets = _find(self.tree, labels, label_suffix, LABEL_EXTENSIONS, "labels")
+            found, targets = found_in(
+                self.root,
+                lambda tree: (
+                    _find(tree, images, image_suffix, IMAGE_EXTENSIONS, "images"),
+                    _find(tree, labels, label_suffix, LABEL_EXTENSIONS, "labels"),
+                ),
+            )
             self._note_unpaired("image", "label", [found[k] for k in found if k not in targets], labels)
             self._note_unpaired("label", "image", [targets[k] for k in targets if k not in found], images)
             self._pairs = [(key, found[key], targets[key]) for key in sorted(found.keys() & targets.keys())]

@@ -16,6 +16,7 @@ from torch import Tensor
 from queryseg.data.dataset import SegmentationDataset, read_label_map, sample_name
 from queryseg.data.label_map import pixels_per_label
 from queryseg.data.ordered_map import ordered_map
+from queryseg.data.whole_file import write_whole
 from queryseg.errors import InputError
 
 
@@ -61,9 +62,8 @@ def class_pixel_counts(
         return _cached(path, key)
     counts = torch.stack(list(ordered_map(partial(_count, dataset), len(dataset), num_workers, progress)))
     if path is not None:
-        temporary = path.with_name(path.name + ".tmp")  # a torn file would be counted again, but never trusted
-        temporary.write_text(json.dumps({**key, "pixels": counts.tolist()}), encoding="utf-8")
-        temporary.replace(path)
+        text = json.dumps({**key, "pixels": counts.tolist()})
+        write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
     return counts
 
 

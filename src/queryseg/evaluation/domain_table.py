@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isnan
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +23,8 @@ from queryseg import __version__
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol, ProtocolPreset
 from queryseg.errors import InputError
+from queryseg.evaluation.corruption_scores import CorruptedTarget, CorruptionScores, corrupted_targets
+from queryseg.evaluation.estimate import Estimate
 from queryseg.evaluation.evaluation import Evaluation, percent, score_text
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.evaluation.measures import Measures, SegmentFinder, check_measurable
@@ -88,6 +91,7 @@ class DomainTable:
     seen      names of data sets from the domain that the model was trained on; the others are unseen
     sources   name → where the data set comes from, in the caller's words (a data file, a split)
     warnings  what a reader must know before trusting a score, in sentences (see `provenance_warnings`)
+    corrupted  name → what it is a corruption of, for data sets that are one; they tell robustness, not another domain
     """
 
     evaluations: Sequence[Evaluation]
@@ -95,6 +99,7 @@ class DomainTable:
     facts: RunFacts
     sources: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    corrupted: Mapping[str, CorruptedTarget] = field(default_factory=dict)
 
     @property
     def protocols(self) -> dict[str, Protocol]:
@@ -113,13 +118,42 @@ class DomainTable:
         return self.evaluations[0].class_names
 
     @property
+    def targets(self) -> list[Evaluation]:
+        """Data sets as they are, without corruptions."""
+        return [e for e in self.evaluations if e.name not in self.corrupted]
+
+    @property
     def unseen(self) -> list[Evaluation]:
-        return [e for e in self.evaluations if e.name not in self.seen]
+        """Targets that are not from the training domain."""
+        return [e for e in self.targets if e.name not in self.seen]
+
+    def domain_of(self, name: str) -> str:
+        """Of a data set, in one word."""
+        if name in self.corrupted:
+            return "corrupted"
+        return "training" if name in self.seen else "unseen"
+
+    @cached_property
+    def corruptions(self) -> dict[str, CorruptionScores]:
+        """Target → what its corruptions leave of its mIoU, of targets that were evaluated under any."""
+        found = {e.name: e for e in self.evaluations}
+        scores: dict[str, dict[tuple[str, int], Evaluation]] = {}
+        for name, one in self.corrupted.items():
+            scores.setdefault(one.clean, {})[one.corruption, one.severity] = found[name]
+        return {clean: CorruptionScores(found[clean], corrupted) for clean, corrupted in scores.items()}
 
     @property
     def mean_unseen(self) -> float:
-        """Mean of the unseen data sets' mIoU, each counting the same whatever its size; nan if there is none."""
+        """Mean of the unseen targets' mIoU, each counting the same whatever its size; nan if there is none."""
         return fmean(e.mean_iou for e in self.unseen) if self.unseen else float("nan")
+
+    @property
+    def means(self) -> list[tuple[str, str, Estimate]]:
+        """What tables show below the data sets, with the domain that it is of: the mean over unseen targets, if there
+        are several, and every target's mean performance under corruption (mPC)."""
+        unseen = [("mean", "unseen", Estimate(self.mean_unseen))] if len(self.unseen) > 1 else []
+        found = self.corruptions.items()
+        return [*unseen, *((f"mPC, {target}", "corrupted", scores.performance) for target, scores in found)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; scores in 0…1."""
@@ -127,9 +161,13 @@ class DomainTable:
             "protocol": self.protocol,
             "warnings": list(self.warnings),
             "mean_iou_unseen": None if isnan(self.mean_unseen) else self.mean_unseen,
+            "mean_performance_under_corruption": {
+                target: found.performance.to_json() for target, found in self.corruptions.items()
+            },
             "data": {
                 e.name: {
                     "seen_domain": e.name in self.seen,
+                    "corruption_of": self.corrupted[e.name].clean if e.name in self.corrupted else None,
                     "source": self.sources.get(e.name),
                     "mean_iou_retention": self._retention_json(e.name),
                     **e.to_json(),
@@ -157,16 +195,15 @@ class DomainTable:
             domains.add_column(title, justify="right")
         for e in self.evaluations:
             low, high = e.mean_iou_interval
-            domain = "training" if e.name in self.seen else "unseen"
             interval = f"{percent(low)} – {percent(high)}"
             named = [escape(e.name), *([escape(e.split or "–")] if splits else [])]
-            domains.add_row(
-                *named, domain, f"{e.num_images:,}", percent(e.mean_iou), interval, percent(e.pixel_accuracy)
-            )
-        if len(self.unseen) > 1:
+            scores = [percent(e.mean_iou), interval, percent(e.pixel_accuracy)]
+            domains.add_row(*named, self.domain_of(e.name), f"{e.num_images:,}", *scores)
+        if self.means:
             domains.add_section()
-            named = ["mean", *([""] if splits else [])]
-            domains.add_row(*named, "unseen", "", percent(self.mean_unseen), "", "")
+        for title, domain, estimate in self.means:
+            named = [escape(title), *([""] if splits else [])]
+            domains.add_row(*named, domain, "", percent(estimate.value), estimate.interval_text, "")
         shown = self.evaluations[:_CLASS_COLUMNS]
         rest = (
             f", first {len(shown)} of {len(self.evaluations)} data sets" if len(shown) < len(self.evaluations) else ""
@@ -206,11 +243,11 @@ class DomainTable:
         return "; ".join(["in %, likelihood in nats, Brier score in 0 … 2", *rules])
 
     def retention(self, name: str, measure: str = "pixels", score: str = "mean_iou") -> Retention | None:
-        """A score on an unseen data set over the same score on the training domain; None unless that is exactly one
-        data set."""
-        sources = [e for e in self.evaluations if e.name in self.seen]
-        target = next((e for e in self.unseen if e.name == name), None)
-        if target is None or len(sources) != 1:
+        """A score on a data set from elsewhere, or on a corrupted one, over the same score on the training domain; None
+        unless that is exactly one data set."""
+        sources = [e for e in self.targets if e.name in self.seen]
+        target = next((e for e in self.evaluations if e.name == name), None)
+        if target is None or len(sources) != 1 or target is sources[0]:
             return None
         return retention(target.measurements[measure], sources[0].measurements[measure], score)
 
@@ -287,4 +324,4 @@ def evaluate_many(
         done += len(dataset)
     segmenter = model.model if isinstance(model, Engine) else model
     own = RunFacts.of(segmenter) if isinstance(segmenter, Segmenter) else RunFacts("", None)
-    return DomainTable(evaluations, seen, facts or own, sources or {}, warnings)
+    return DomainTable(evaluations, seen, facts or own, sources or {}, warnings, corrupted_targets(datasets))

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.errors import InputError, QuerysegError
+from queryseg.evaluation.class_agreement import check_classes
 from queryseg.evaluation.evaluation import Evaluation, Example
 from queryseg.evaluation.measures import MapReader, Measures, SegmentFinder, build_metrics
 from queryseg.evaluation.observation import Observer, observed
@@ -157,25 +158,6 @@ def spread(length: int, number: int) -> list[int]:
     """The middles of `number` equal stretches of range(length): the same ones every time, not only the first frames."""
     number = min(length, number)
     return [(2 * i + 1) * length // (2 * number) for i in range(number)]
-
-
-def check_classes(known: tuple[str, ...], dataset: SegmentationDataset, name: str) -> None:
-    """known: class names of a model. Raises: InputError if the data set's differ"""
-    given = dataset.classes.names
-    if known == given:
-        return
-    if len(known) != len(given):
-        difference = f"{len(known)} classes ({_ends(known)}), but data set '{name}' has {len(given)} ({_ends(given)})"
-    else:
-        label = next(i for i, (a, b) in enumerate(zip(known, given, strict=True)) if a != b)
-        difference = f"label {label} as '{known[label]}', but data set '{name}' calls it '{given[label]}'"
-    raise InputError(
-        f"The model knows {difference}; give the data file the model's classes and a label_map that leads to them."
-    )
-
-
-def _ends(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} … {names[-1]}"
 
 
 def _example(sample: Sample, prediction: Tensor) -> Example:

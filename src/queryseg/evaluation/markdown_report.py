@@ -25,12 +25,11 @@ def markdown(table: DomainTable) -> str:
     """Warnings, data sets, classes, and what must stand beside every score."""
     domains = [["data set", "split", "domain", "images", "mIoU", "95 % interval", "pixel accuracy"]]
     for e in table.evaluations:
-        domain = "training" if e.name in table.seen else "unseen"
         interval = " – ".join(map(percent, e.mean_iou_interval))
         scores = [percent(e.mean_iou), interval, percent(e.pixel_accuracy)]
-        domains.append([e.name, e.split or "–", domain, f"{e.num_images:,}", *scores])
-    if len(table.unseen) > 1:
-        domains.append(["mean", "", "unseen", "", percent(table.mean_unseen), "", ""])
+        domains.append([e.name, e.split or "–", table.domain_of(e.name), f"{e.num_images:,}", *scores])
+    for title, domain, estimate in table.means:
+        domains.append([title, "", domain, "", percent(estimate.value), estimate.interval_text, ""])
     classes = [["class", *(e.name for e in table.evaluations)]]
     for k, name in enumerate(table.class_names):
         classes.append([name, *(percent(float(e.iou[k])) for e in table.evaluations)])

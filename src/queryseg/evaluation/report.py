@@ -80,27 +80,32 @@ def _figures(table: DomainTable) -> str:
         worst = min(table.unseen, key=lambda e: -1.0 if isnan(e.mean_iou) else e.mean_iou)
         if number > 1:
             boxes.append((percent(worst.mean_iou), f"mIoU on {worst.name}, the hardest of them"))
+    for target, found in table.corruptions.items():
+        boxes.append((percent(found.performance.value), f"mPC, mean mIoU on {target} under corruption"))
     return figure_boxes(boxes)
+
+
+def _tag(domain: str) -> str:
+    return f'<span class="tag{" unseen" if domain == "unseen" else ""}">{domain}</span>'
 
 
 def _domains(table: DomainTable) -> str:
     rows = []
     for e in table.evaluations:
         low, high = e.mean_iou_interval
-        tag = '<span class="tag">training</span>' if e.name in table.seen else '<span class="tag unseen">unseen</span>'
         source = f' title="{escape(table.sources[e.name])}"' if e.name in table.sources else ""
         split = "" if e.split is None else f' <span class="soft">{escape(e.split)}</span>'
         rows.append(
-            f"<tr><th{source}>{escape(e.name)}{split}</th><td>{tag}</td>"
+            f"<tr><th{source}>{escape(e.name)}{split}</th><td>{_tag(table.domain_of(e.name))}</td>"
             f'<td class="number">{e.num_images:,}</td><td class="number"><strong>{percent(e.mean_iou)}</strong></td>'
             f'<td class="soft">{percent(low)} – {percent(high)}</td><td style="width:45%">{_bar(e)}</td>'
             f'<td class="number">{percent(e.pixel_accuracy)}</td></tr>'
         )
-    if len(table.unseen) > 1:
-        mean = percent(table.mean_unseen)
+    for title, domain, estimate in table.means:
         rows.append(
-            '<tr class="mean"><th>mean</th><td><span class="tag unseen">unseen</span></td><td></td>'
-            f'<td class="number">{mean}</td><td colspan="3"></td></tr>'
+            f'<tr class="mean"><th>{escape(title)}</th><td>{_tag(domain)}</td><td></td>'
+            f'<td class="number">{percent(estimate.value)}</td><td class="soft">{estimate.interval_text}</td>'
+            '<td colspan="2"></td></tr>'
         )
     titles = ("data set", "domain", "images", "mIoU", "95 % interval", "", "pixel accuracy")
     numbers = {"images", "mIoU", "pixel accuracy"}

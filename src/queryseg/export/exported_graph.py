@@ -58,8 +58,7 @@ def prepare(model: Segmenter, record: ExportRecord) -> Segmenter:
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     model.decoder.strip_tokens = None
     backbone = model.backbone
-    if backbone.adapter is not None:
-        backbone.adapter.merge(backbone)
+    backbone.merge_adapter()
     if isinstance(backbone, VisionTransformer) and not record.dynamic_size:
         backbone.set_image_size(*record.size)
     return model

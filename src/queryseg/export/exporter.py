@@ -18,6 +18,7 @@ from queryseg.data.class_table import ClassTable
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
 from queryseg.errors import InputError, QuerysegError
+from queryseg.evaluation.class_agreement import check_classes
 from queryseg.evaluation.evaluator import Progress
 from queryseg.export.calibration import calibration, streets_of_all_domains
 from queryseg.export.export_format import ExportFormat
@@ -213,10 +214,7 @@ def _check_data(record: ExportRecord, datasets: Mapping[str, SegmentationDataset
         if dataset.classes.names == record.classes.names:
             continue
         if given:
-            raise InputError(
-                f"Data set '{name}' has other classes than the model; give its data file the model's classes and a "
-                "label_map that leads to them."
-            )
+            check_classes(record.classes.names, dataset, name)
         if record.precision == "int8":
             raise InputError(
                 "An int8 file is judged by its mIoU, which needs labelled images of the model's classes; give them "

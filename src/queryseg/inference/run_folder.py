@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, class_table
+from queryseg.data.whole_file import whole_file
 from queryseg.errors import CheckpointError, RecipeError
 from queryseg.recipe_file import Resolved, build_model, build_untrained, with_pretrained
 from queryseg.segmenter import Segmenter
@@ -103,6 +103,18 @@ def read_model(folder: str | Path, allow: Iterable[str] = (), base: str | Path |
     weights = read_weights(folder / MODEL)
     load_weights(model, weights, str(folder / MODEL), () if record is None else base_weights(model))
     return LoadedRun(model.eval(), class_table(recipe["classes"]), recipe, folder, record)
+
+
+def bases_for(runs: Sequence[Path], base: Path | None) -> dict[Path, Path | None]:
+    """Of several runs or files, `base` for those that do not store theirs; None for the others.
+
+    Raises: CheckpointError if it is given and none of them asks for it
+    """
+    asking = [run for run in runs if read_base(run) is not None]
+    if base is not None and not asking and all(run.exists() for run in runs):
+        all_of = "holds all of its weights and needs" if len(runs) == 1 else "hold all of their weights and need"
+        raise CheckpointError(f"{' and '.join(map(str, runs))} {all_of} no base; leave {base} out.")
+    return {run: base if run in asking else None for run in runs}
 
 
 def _build_on_base(
@@ -220,24 +232,10 @@ def load_weights(model: Segmenter, weights: Mapping[str, Tensor], source: str, l
     model.load_state_dict(weights, strict=not loaded)
 
 
-def move_into_place(temporary: Path, path: Path) -> None:
-    """Make a complete file visible under its name, so that a crash at any moment leaves the old or the new one."""
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that it is whole at any moment. Raises: CheckpointError if it cannot be written."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_bytes(content)
-        move_into_place(temporary, path)
+        with whole_file(path, lasting=True) as part:
+            part.write_bytes(content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path} could not be saved ({error.strerror}); the file before it is kept.") from None

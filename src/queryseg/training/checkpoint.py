@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from queryseg.data.whole_file import whole_file
 from queryseg.errors import CheckpointError, reason_of
-from queryseg.inference.run_folder import move_into_place
 
 CHECKPOINT = "last.ckpt"
 FORMAT = 1
@@ -39,13 +39,11 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises: CheckpointError if it cannot be written; the file before it is kept.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:  # by path, torch would lose the reason of a failure
+        # an open file: by path, torch would lose the reason of a failure
+        with whole_file(path, lasting=True) as part, open(part, "wb") as file:
             torch.save({"format": FORMAT, **state}, file)
-        move_into_place(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         reason = _system_error(error)
         if reason is None:
             raise

@@ -52,7 +52,7 @@ def prepare_folder(out: Path, resume: bool, fork: Path | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-        for left in out.glob("*.tmp"):  # by a process that was killed while it saved
+        for left in out.glob(".*.part"):  # by a process that was killed while it saved
             left.unlink()
         if not resume:
             (out / CLASS_PIXELS).unlink(missing_ok=True)  # of a run that never got as far as a checkpoint
@@ -60,10 +60,18 @@ def prepare_folder(out: Path, resume: bool, fork: Path | None = None) -> None:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose another folder with --out.") from None
 
 
-def start_from_weights(model: Segmenter, source: Path) -> list[str]:
+@dataclass(frozen=True)
+class TakenWeights:
+    """names: tensors of the model that were filled from a file; lines: an account of all others"""
+
+    names: frozenset[str] = frozenset()
+    lines: tuple[str, ...] = ()
+
+
+def start_from_weights(model: Segmenter, source: Path) -> TakenWeights:
     """Fill what fits by name and shape from a run or a safetensors file, and leave the rest as it is.
 
-    Returns the report, line by line. Raises: CheckpointError if nothing fits.
+    Raises: CheckpointError if nothing fits.
     """
     weights = read_weights(weights_file(source))
     own = model.state_dict()
@@ -85,7 +93,7 @@ def start_from_weights(model: Segmenter, source: Path) -> list[str]:
         f"Started from {source}: {len(fitting)} of {len(own)} tensors taken, {len(reshaped)} of another shape, "
         f"{len(fresh)} not there, {len(unused)} left over."
     )
-    return [summary, *reshaped, *fresh, *unused]
+    return TakenWeights(frozenset(fitting), (summary, *reshaped, *fresh, *unused))
 
 
 def weights_file(source: Path) -> Path:

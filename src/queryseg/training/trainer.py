@@ -46,9 +46,9 @@ from queryseg.training.progress import Progress
 from queryseg.training.records import Records
 from queryseg.training.references import References
 from queryseg.training.schedule import decayed, rate_factor, reseed
-from queryseg.training.start import Beginning, find_base, start_from_weights, take_over
+from queryseg.training.start import Beginning, TakenWeights, find_base, start_from_weights, take_over
 from queryseg.training.step import TrainingStep, build_objectives
-from queryseg.training.summary import summary_lines
+from queryseg.training.summary import summary_lines, trunk_lines
 
 NUM_OBSERVED = 30
 """Images of every validation set whose queries are looked at: bounds what that costs."""
@@ -93,7 +93,9 @@ class Trainer:
         self.model = build_segmenter(classes.names, recipe.model, initialise=begins_here)
         given = frozenset({"previous_task"} if previous else ())
         objectives = build_objectives(self.model, recipe.objectives, given, recipe.data.task)
-        report = [] if beginning.start_from is None else start_from_weights(self.model, beginning.start_from)
+        source = beginning.start_from
+        taken = TakenWeights() if source is None else start_from_weights(self.model, source)
+        report = list(taken.lines)
         self.base = find_base(self.model, beginning.start_from) if earlier is None else read_base(earlier)
         self.loaded = frozenset(base_weights(self.model)) if self.base else frozenset[str]()
         if self.base is not None and earlier is not None:
@@ -123,7 +125,8 @@ class Trainer:
         kinds = ("miou",) if recipe.data.task == "semantic" else ("miou", "pq")
         scores = [f"{kind}/{name}" for kind in kinds for name in self.validation]
         columns = ["step", "learning_rate", *self.meter.names, *scores, *PACE]
-        summary = summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device))
+        trunk = trunk_lines(self.model.backbone, beginning, taken.names)
+        summary = summary_lines(self.model, recipe, trunk, len(self.dataset), fabric.world_size, str(fabric.device))
         stored = [] if self.base is None else [f"Stored is what is trained, without its base: {self.base}"]
         for line in [*summary, *stored, *report]:
             self.progress.say(line)

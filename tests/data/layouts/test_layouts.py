@@ -475,6 +475,19 @@ def test_objects_need_not_be_read(tmp_path: Path, name: str) -> None:
     assert sample.label_map.tolist() == [CASES[name].labels] * HEIGHT
 
 
+def case(name: str, **changes: object) -> tuple[Tree, dict[str, object]]:
+    found = CASES[name]
+    return dict(found.tree), {"layout": found.layout, **found.keys, **changes}
+
+
+def without(tree: Tree, part: str) -> Tree:
+    return {path: content for path, content in tree.items() if part not in path}
+
+
+CITY, CITY_KEYS = case("cityscapes train ids")
+VISTAS, VISTAS_KEYS = case("mapillary v1.2")
+
+
 def test_archives_and_folders_mix(tmp_path: Path) -> None:
     """Images unpacked, labels still in the zip."""
     tree = CASES["cityscapes train ids"].tree
@@ -506,6 +519,36 @@ def test_an_archive_that_is_cut_off(tmp_path: Path) -> None:
         open_data({"layout": "cityscapes", "root": str(tmp_path), "split": "val"})
 
 
+@pytest.mark.parametrize(
+    ("tree", "keys", "root"),
+    [
+        (
+            {"holiday/a.png": PICTURE},
+            CITY_KEYS,
+            r"expects 'leftImg8bit/val/…_.*but found holiday/, notes\.zip; leftImg",
+        ),
+        ({f"down/{p}": c for p, c in CITY.items()}, CITY_KEYS, r"one folder too high: give root '.*/down'\."),
+        ({p: c for p, c in CITY.items() if "gtFine" not in p}, CITY_KEYS, r"found 1 image .* but no label "),
+    ],
+)
+def test_a_damaged_archive_does_not_hide_what_is_wrong_with_the_root(
+    tmp_path: Path, tree: Tree, keys: dict[str, object], root: str
+) -> None:
+    """It may have nothing to do with the data: the sentence about the root comes first, then the archive's name. A root
+    in which nothing is missing outside of archives is not disturbed."""
+    write_files(tmp_path / "bad", tree)
+    (tmp_path / "bad/notes.zip").write_bytes(b"PK\3\4 no zip at all")
+    archive = (
+        r"Archive '.*bad/notes\.zip' is cut off or damaged .*, or move it away if it is no part of the data set\.$"
+    )
+    with pytest.raises(InputError, match=f"{root}.*{archive}") as caught:
+        open_data({**keys, "root": str(tmp_path / "bad")})
+    assert "\n" not in str(caught.value)
+    write_files(tmp_path / "good", CITY)
+    (tmp_path / "good/notes.zip").write_bytes(b"PK\3\4 no zip at all")
+    assert open_data({**CITY_KEYS, "root": str(tmp_path / "good")})[0].label_map[0, 1] == 13
+
+
 def test_gtav_official_split(tmp_path: Path) -> None:
     """split.mat numbers the images of each part."""
     tree = {
@@ -534,19 +577,6 @@ def test_own_classes_by_mapping(tmp_path: Path) -> None:
         open_data(keys)
     mapping = {"ground": "road", "vehicle": ["car", "truck"], "ignore": "rest"}
     assert open_data({**keys, "mapping": mapping})[0].label_map[0].tolist() == [0, 1, 1, 1, VOID, VOID]
-
-
-def case(name: str, **changes: object) -> tuple[Tree, dict[str, object]]:
-    found = CASES[name]
-    return dict(found.tree), {"layout": found.layout, **found.keys, **changes}
-
-
-def without(tree: Tree, part: str) -> Tree:
-    return {path: content for path, content in tree.items() if part not in path}
-
-
-CITY, CITY_KEYS = case("cityscapes train ids")
-VISTAS, VISTAS_KEYS = case("mapillary v1.2")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from queryseg.evaluation.corruption_scores import CorruptedTarget
 from queryseg.evaluation.domain_table import DomainTable, RunFacts
-from queryseg.evaluation.matrix.corruption_scores import CorruptedTarget
 from queryseg.evaluation.matrix.domain_matrix import DomainMatrix
 from queryseg.evaluation.matrix.latency import Latency
 from queryseg.evaluation.matrix.published_points import published_points
@@ -40,7 +40,8 @@ def make_table(make_evaluation):
             )
             for name, share in shares.items()
         ]
-        return DomainTable(evaluations, frozenset({seen}), RunFacts(run, 5), warnings=("Be careful <&>.",))
+        corrupted = {name: one for name, one in CORRUPTED.items() if name in shares}
+        return DomainTable(evaluations, frozenset({seen}), RunFacts(run, 5), {}, ("Be careful <&>.",), corrupted)
 
     return make
 
@@ -51,4 +52,4 @@ def matrix(make_table):
     second = {"a": 50, "b_1": 92, "c": 80, "a/fog-1": 50, "a/fog-5": 50, "a/snow-5": 50, "a/contrast-3": 50}
     latencies = {"one <&>": Latency([9, 10, 11], "whole images", "a CPU"), "two": Latency([20, 21, 30], "", "")}
     tables = {"one <&>": make_table(first, "a"), "two": make_table(second, "b_1")}
-    return DomainMatrix(tables, CORRUPTED, latencies, published_points("gtav_to_real"))
+    return DomainMatrix(tables, latencies, published_points("gtav_to_real"))

@@ -6,8 +6,7 @@ from math import isnan
 
 import pytest
 
-from queryseg.errors import InputError
-from queryseg.evaluation.matrix.domain_matrix import DomainMatrix, check_same_classes, image_order, pareto_front
+from queryseg.evaluation.matrix.domain_matrix import DomainMatrix, image_order, pareto_front
 
 
 def iou(share):
@@ -96,12 +95,3 @@ def test_json_is_plain(matrix):
         "5": pytest.approx(iou(50)),
     }
     assert {point["name"] for point in content["published"]} >= {"PIDNet", "FastSAM"}
-
-
-@pytest.mark.parametrize(
-    ("other", "sentence"),
-    [(("road",), "'x' knows 2 classes, but run 'y' 1"), (("road", "sky"), "calls label 1 'car', but run 'y' 'sky'")],
-)
-def test_runs_of_different_classes(other, sentence):
-    with pytest.raises(InputError, match=sentence):
-        check_same_classes({"x": ("road", "car"), "y": other})

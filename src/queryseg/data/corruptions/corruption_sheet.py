@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from queryseg.data.corruptions.registry import corrupt
+from queryseg.data.drawing import text_font
 from queryseg.errors import InputError
 from queryseg.types import Sample
 
@@ -30,7 +31,7 @@ def corruption_sheet(
     cell = (width + _GAP, height + _CAPTION + _GAP)
     num_rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * cell[0] + _GAP, num_rows * cell[1] + _GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(sheet), text_font()
     for i, (title, image) in enumerate(pictures):
         left, top = _GAP + i % columns * cell[0], _GAP + i // columns * cell[1]
         draw.text((left, top), title, fill="black", font=font)

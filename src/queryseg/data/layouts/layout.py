@@ -14,7 +14,7 @@ from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, class_table
 from queryseg.data.dataset import Problem, RawLabel, SegmentationDataset
-from queryseg.data.file_tree import DataFile, FileTree
+from queryseg.data.file_tree import DataFile, FileTree, found_in
 from queryseg.data.folders import MismatchedSizesError, unpaired_problem
 from queryseg.data.image_file import read_image
 from queryseg.data.label_map import UnknownLabelsError
@@ -80,8 +80,8 @@ class Layout(SegmentationDataset):
         if not isinstance(objects, bool):
             raise InputError(f"'objects' is {objects!r}; choose true or false.")
         self.unpaired, self.objects = unpaired, objects
-        self.tree = FileTree(self.root)
-        source, images, label_files = self._choose(self._known_sources(labels))
+        sources = self._known_sources(labels)
+        source, images, label_files = found_in(self.root, lambda tree: self._choose(tree, sources))
         self.source = source.bind(self.tree, self.fields())
         self.mapping = label_mapping(source.classes, self.classes, mapping, class_table(self.card.native))
         self.label_map = self.source.label_map(self.mapping)
@@ -207,8 +207,9 @@ class Layout(SegmentationDataset):
             )
         return chosen
 
-    def _choose(self, sources: Sequence[LabelSource]) -> tuple[LabelSource, Found, Found]:
-        """The first source of which both images and labels are there."""
+    def _choose(self, tree: FileTree, sources: Sequence[LabelSource]) -> tuple[LabelSource, Found, Found]:
+        """The first source of which both images and labels are in the tree."""
+        self.tree = tree
         self._enter_archives(sources)
         attempts = []
         for source in sources:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from queryseg.data.class_table import ClassTable
-from queryseg.errors import InputError
+from queryseg.evaluation.class_agreement import check_same_classes
+from queryseg.evaluation.corruption_scores import CorruptionScores
 from queryseg.evaluation.domain_table import DomainTable
+from queryseg.evaluation.estimate import UNDEFINED, Estimate, MeanIoU
 from queryseg.evaluation.evaluation import Evaluation
-from queryseg.evaluation.matrix.corruption_scores import CorruptedTarget, CorruptionScores
-from queryseg.evaluation.matrix.estimate import UNDEFINED, Estimate, MeanIoU
 from queryseg.evaluation.matrix.latency import Latency
 from queryseg.evaluation.matrix.published_points import PublishedPoint
 from queryseg.metrics.measurement import number
@@ -28,13 +28,11 @@ class DomainMatrix:
     """Tables of one or several runs on the same data sets, in the order in which they were asked for.
 
     tables     name of a run → its evaluations; all with the same data sets and classes
-    corrupted  name of a data set → what it is a corruption of, for data sets that are one; the others are targets
     latencies  of runs that were timed, all in the same rounds
     published  what others have reported, to be drawn beside the runs
     """
 
     tables: Mapping[str, DomainTable]
-    corrupted: Mapping[str, CorruptedTarget] = field(default_factory=dict)
     latencies: Mapping[str, Latency] = field(default_factory=dict)
     published: Sequence[PublishedPoint] = ()
 
@@ -55,7 +53,7 @@ class DomainMatrix:
     @property
     def targets(self) -> list[str]:
         """Data sets as they are, without corruptions."""
-        return [e.name for e in self._first.evaluations if e.name not in self.corrupted]
+        return [e.name for e in self._first.targets]
 
     @property
     def _first(self) -> DomainTable:
@@ -95,16 +93,10 @@ class DomainMatrix:
     @cached_property
     def corruptions(self) -> dict[str, dict[str, CorruptionScores]]:
         """Target → run → what corruptions leave of its mIoU."""
-        clean_names = dict.fromkeys(one.clean for one in self.corrupted.values())
-        return {target: {run: self._corruption_scores(run, target) for run in self.runs} for target in clean_names}
-
-    def _corruption_scores(self, run: str, target: str) -> CorruptionScores:
-        found = {
-            (one.corruption, one.severity): self.evaluation(run, name)
-            for name, one in self.corrupted.items()
-            if one.clean == target
+        return {
+            target: {run: table.corruptions[target] for run, table in self.tables.items()}
+            for target in self._first.corruptions
         }
-        return CorruptionScores(self.evaluation(run, target), found)
 
     def shifted(self, run: str) -> Estimate:
         """mIoU away from the training images: the mean over unseen targets or, if there are none, mPC, the mean under
@@ -181,20 +173,6 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
         return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in known.values())
 
     return sorted((name for name, point in known.items() if not beaten(*point)), key=lambda name: known[name])
-
-
-def check_same_classes(known: Mapping[str, Sequence[str]]) -> None:
-    """known: run → its classes. Raises: InputError if two runs differ"""
-    (first, classes), *others = known.items()
-    for run, mine in others:
-        if tuple(mine) == tuple(classes):
-            continue
-        if len(mine) != len(classes):
-            difference = f"'{first}' knows {len(classes)} classes, but run '{run}' {len(mine)}"
-        else:
-            label = next(i for i, (a, b) in enumerate(zip(classes, mine, strict=True)) if a != b)
-            difference = f"'{first}' calls label {label} '{classes[label]}', but run '{run}' '{mine[label]}'"
-        raise InputError(f"Run {difference}; a matrix compares runs of the same classes, evaluate these one by one.")
 
 
 def image_order(matrix: DomainMatrix, target: str) -> list[int]:

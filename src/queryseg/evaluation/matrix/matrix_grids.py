@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from queryseg.data.corruptions import CORRUPTIONS
+from queryseg.evaluation.corruption_scores import CorruptionScores
 from queryseg.evaluation.domain_table import spelt
+from queryseg.evaluation.estimate import Estimate, MeanIoU
 from queryseg.evaluation.evaluation import score_text
-from queryseg.evaluation.matrix.corruption_scores import CorruptionScores
 from queryseg.evaluation.matrix.domain_matrix import DomainMatrix
-from queryseg.evaluation.matrix.estimate import Estimate, MeanIoU
 from queryseg.evaluation.matrix.score_grid import Cell, Row, ScoreGrid, with_best
 
 _INTERVALS = "intervals: 95 %, bootstrap over images, silent about other seeds"

@@ -9,8 +9,8 @@ from math import isnan
 from rich.markup import escape
 from rich.table import Table
 
+from queryseg.evaluation.estimate import Estimate
 from queryseg.evaluation.evaluation import percent
-from queryseg.evaluation.matrix.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class Cell:
     @classmethod
     def of(cls, estimate: Estimate, seen: bool = False) -> Cell:
         """In %."""
-        low, high = estimate.interval
-        interval = "" if isnan(low) else f"{percent(low)} – {percent(high)}"
-        return cls(percent(estimate.value), interval, estimate.value, seen)
+        return cls(percent(estimate.value), estimate.interval_text, estimate.value, seen)
 
 
 @dataclass(frozen=True)

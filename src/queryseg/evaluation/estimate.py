@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, nan
+from math import inf, isnan, nan
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from queryseg.evaluation.evaluation import percent
 from queryseg.metrics.bootstrap import basic_interval
 from queryseg.metrics.measurement import Interval, Measurement, number
 
@@ -26,6 +27,11 @@ class Estimate:
 
     value: float
     interval: Interval = (nan, nan)
+
+    @property
+    def interval_text(self) -> str:
+        """In %, "" if there is none."""
+        return "" if isnan(self.interval[0]) else " – ".join(map(percent, self.interval))
 
     def to_json(self) -> dict[str, Any]:
         return {"value": number(self.value), "interval": [number(bound) for bound in self.interval]}

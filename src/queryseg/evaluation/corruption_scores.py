@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from queryseg.data.corruptions import CORRUPTIONS
+from queryseg.data.corruptions import CORRUPTIONS, Corrupted
+from queryseg.data.dataset import SegmentationDataset
+from queryseg.evaluation.estimate import Estimate, MeanIoU
 from queryseg.evaluation.evaluation import Evaluation
-from queryseg.evaluation.matrix.estimate import Estimate, MeanIoU
 from queryseg.metrics.measurement import number
 
 
@@ -24,6 +25,16 @@ class CorruptedTarget:
     clean: str
     corruption: str
     severity: int
+
+
+def corrupted_targets(datasets: Mapping[str, SegmentationDataset]) -> dict[str, CorruptedTarget]:
+    """Of the data sets that are corruptions of others; a corrupted one that was given by itself is a target."""
+    names = {id(dataset): name for name, dataset in datasets.items()}
+    return {
+        name: CorruptedTarget(names[id(dataset.dataset)], dataset.corruption, dataset.severity)
+        for name, dataset in datasets.items()
+        if isinstance(dataset, Corrupted) and id(dataset.dataset) in names
+    }
 
 
 class CorruptionScores:
