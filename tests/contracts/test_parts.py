@@ -13,7 +13,7 @@ from torch import Tensor
 from queryseg.cli.list import SEAMS, find_parts
 from queryseg.contracts import CAPABILITIES, Backbone, Heads, Objective, Part, PixelDecoder, QuerySource, Step
 from queryseg.decoders import MaskHeads
-from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, Trunk
+from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Target, Trunk
 
 DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2)
 PYRAMID = Dims(("a", "b", "c"), 16, 2, (16, 12, 8, 4), (32, 16, 8, 4), 4, 16, joinable=2)
@@ -116,9 +116,12 @@ def test_pixel_decoders(path, size):
 class Same:
     """A reference that says what it is given, with the heads of a model that has only those."""
 
-    def __init__(self, contents: Tensor) -> None:
-        self.past, self.heads = contents, MaskHeads(DIMS)
-        self.model = self
+    def __init__(self, contents: Tensor, features: Features) -> None:
+        self.past, self.heads, self.features = contents, MaskHeads(DIMS), features
+        self.model = self.queries = self
+
+    def encode_names(self, template: str) -> Tensor:
+        return torch.randn(3, 16)
 
     def contents(self, like: Queries) -> Tensor:
         return self.past
@@ -134,12 +137,14 @@ def test_objectives_return_the_terms_they_name(path, progress):
     masks = torch.randn(2, 4, 8, 12, requires_grad=True)
     content = torch.randn(2, 4, 16, requires_grad=True)
     pixels = torch.randn(2, 16, 8, 12, requires_grad=True)
+    texts = torch.randn(2, 3, 16, requires_grad=True)
     prediction = Prediction(logits, logits.softmax(-1)[..., :-1], masks, content, pixels, content)
     labels = torch.randint(0, 3, (2, 32, 48))
     labels[1] = 255  # an image without a single labelled pixel
     targets = [Target.semantic(label_map) for label_map in labels]
-    output = Output(features(), Queries(content), [prediction])
-    same = Same(content.detach())
+    seen = replace(features(), joint=Joint(content[:, 0], pixels), context=texts)  # of a vision-language model
+    output = Output(seen, Queries(content), [prediction])
+    same = Same(content.detach(), replace(seen, joint=Joint(torch.randn(2, 16), pixels.detach())))
     step = Step(progress, 10, torch.zeros(2, 3, 32, 48), same, lambda name: same)  # type: ignore[arg-type, return-value]
     for _ in range(2):  # what the first step collected counts in the second
         losses = objective.losses(output, targets, step)
@@ -151,7 +156,7 @@ def test_objectives_return_the_terms_they_name(path, progress):
         if learned:
             torch.stack(learned).sum().backward(retain_graph=True)
         objective.after_step(step)
-    gradients = [leaf.grad for leaf in (logits, masks, content, pixels) if leaf.grad is not None]
+    gradients = [leaf.grad for leaf in (logits, masks, content, pixels, texts) if leaf.grad is not None]
     assert bool(gradients) == bool(learned)
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
