@@ -12,7 +12,7 @@ from torch import Tensor
 from queryseg.contracts import Objective, Step
 from queryseg.errors import RecipeError
 from queryseg.full_precision import at_least_float32, full_precision
-from queryseg.types import IGNORE, Dims, Output, Target
+from queryseg.types import IGNORE, Dims, Features, Joint, Output, Target
 
 
 class TextRegularizers(Objective):
@@ -29,8 +29,6 @@ class TextRegularizers(Objective):
     eval mode; the authors' copy is put back into training mode after the first validation, so that the drop path of
     CLIP-B's blocks adds noise to what it says.
     """
-
-    requires = frozenset({"text_context", "joint_embeddings"})
 
     def __init__(
         self,
@@ -52,26 +50,42 @@ class TextRegularizers(Objective):
         self.template, self.temperature = template, temperature
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.references = frozenset({"frozen"} if vision_weight else ())
+        texts, images = language_weight or vision_language_weight, vision_language_weight or vision_weight
+        needs = {"text_context": texts, "joint_embeddings": images}
+        self.requires = frozenset(capability for capability, weight in needs.items() if weight)
 
     def losses(self, output: Output, targets: list[Target], step: Step) -> dict[str, Tensor]:
-        features, joint = output.features, output.features.joint
-        assert features.context is not None
-        assert joint is not None
-        terms = {}
-        with full_precision(joint.dense):
-            texts = at_least_float32(features.context)
-            if "language" in self.weights:
-                encodings = step.model.queries.encode_names(self.template)
-                terms["language"] = language_loss(texts, encodings.to(texts.dtype))
-            if "vision_language" in self.weights:
-                label_maps = torch.stack([target.label_map for target in targets])
-                dense = at_least_float32(joint.dense)
-                terms["vision_language"] = vision_language_loss(dense, texts, label_maps, self.temperature)
-        if "vision" in self.weights:
-            initial = step.reference("frozen").features.joint
-            assert initial is not None
-            terms["vision"] = F.mse_loss(at_least_float32(joint.whole), at_least_float32(initial.whole))
-        return terms
+        return {name: getattr(self, name)(output, targets, step) for name in self.weights}
+
+    def language(self, output: Output, targets: list[Target], step: Step) -> Tensor:
+        """(a), L^L"""
+        texts, encodings = context_of(output), step.model.queries.encode_names(self.template)
+        with full_precision(texts):
+            return language_loss(texts, encodings.to(texts.dtype))
+
+    def vision_language(self, output: Output, targets: list[Target], step: Step) -> Tensor:
+        """(b), L^VL"""
+        label_maps = torch.stack([target.label_map for target in targets])
+        dense = at_least_float32(joint_of(output.features).dense)
+        with full_precision(dense):
+            return vision_language_loss(dense, context_of(output), label_maps, self.temperature)
+
+    def vision(self, output: Output, targets: list[Target], step: Step) -> Tensor:
+        """(c), L^V"""
+        now, initial = joint_of(output.features).whole, joint_of(step.reference("frozen").features).whole
+        return F.mse_loss(at_least_float32(now), at_least_float32(initial))
+
+
+def context_of(output: Output) -> Tensor:
+    """(B, K, J) texts, at least float32"""
+    assert output.features.context is not None, "the query source provides 'text_context'"
+    return at_least_float32(output.features.context)
+
+
+def joint_of(features: Features) -> Joint:
+    """Embeddings of the image and of its patches."""
+    assert features.joint is not None, "the backbone provides 'joint_embeddings'"
+    return features.joint
 
 
 def language_loss(texts: Tensor, encodings: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ from queryseg.training.pictures import prediction_picture
 from queryseg.training.progress import Progress
 from queryseg.training.records import Records
 from queryseg.training.references import References
-from queryseg.training.schedule import decayed, rate_factor, reseed
+from queryseg.training.schedule import decayed, learning_rate, reseed
 from queryseg.training.start import Beginning, find_base, start_from_weights, take_over
 from queryseg.training.step import TrainingStep, build_objectives
 from queryseg.training.summary import summary_lines
@@ -167,10 +167,9 @@ class Trainer:
     def optimise(self, stream: Iterator[Batch], stop: StopRequest) -> bool:
         """One optimiser step. Returns whether a process was asked to stop."""
         fabric, settings = self.fabric, self.settings
-        rate = settings.learning_rate * rate_factor(self.step, settings.steps, settings.warmup, settings.power)
         decay = decayed(self.step, settings.steps, settings.weight_decay, settings.final_weight_decay)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = learning_rate(self.step, settings, group["factor"])
             group["weight_decay"] = decay if group["decays"] else 0.0
         seen, found = [], []
         for part in range(settings.accumulate):
@@ -238,8 +237,7 @@ class Trainer:
         if self.records is None:
             return
         # the rate that the last step used
-        rate = rate_factor(self.step - 1, self.settings.steps, self.settings.warmup, self.settings.power)
-        row = {"step": self.step, "learning_rate": self.settings.learning_rate * rate}
+        row = {"step": self.step, "learning_rate": learning_rate(self.step - 1, self.settings)}
         scores = {f"miou/{name}": score for name, score in self.scores.items()} if validated else {}
         scores |= {f"pq/{name}": quality for name, quality in self.qualities.items()} if validated else {}
         row |= means | scores | pace
