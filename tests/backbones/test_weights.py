@@ -17,8 +17,8 @@ from timm.models import eva, vision_transformer, vision_transformer_sam
 from torch import Tensor
 
 from queryseg.backbones import PlainViT
-from queryseg.backbones.weights import read_tensors
 from queryseg.errors import CheckpointError, RecipeError
+from queryseg.weight_file import read_tensors
 
 from .conftest import FAMILIES, shake
 

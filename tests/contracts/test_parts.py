@@ -15,8 +15,8 @@ from queryseg.contracts import CAPABILITIES, Backbone, Heads, Objective, Part, P
 from queryseg.decoders import MaskHeads
 from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Target, Trunk
 
-DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2)
-PYRAMID = Dims(("a", "b", "c"), 16, 2, (16, 12, 8, 4), (32, 16, 8, 4), 4, 16, joinable=2)
+DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2, joint=512)
+PYRAMID = Dims(("a", "b", "c"), 16, 2, (16, 12, 8, 4), (32, 16, 8, 4), 4, 16, joinable=2, joint=512)
 FOUR_LEVELS = replace(DIMS, channels=(16,) * 4, strides=(32, 16, 8, 4))
 PARTS = {path: (seam, part) for seam in SEAMS for path, part in find_parts(seam).items()}
 SIZED = {path: (seam, part) for path, (seam, part) in PARTS.items() if seam not in ("backbones", "readouts")}
@@ -35,7 +35,9 @@ def paths(seam: str) -> list[str]:
 def features(batch: int = 2, height: int = 3, width: int = 5) -> Features:
     tokens = torch.randn(batch, 1 + height * width, 16)
     level = tokens[:, 1:].unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    return Features(Trunk(tokens, (height, width), depth=1, prefix=1), (level,), level)
+    joint = Joint(torch.randn(batch, DIMS.joint), torch.randn(batch, DIMS.joint, height, width))
+    texts = torch.randn(batch, DIMS.num_classes, DIMS.joint)
+    return Features(Trunk(tokens, (height, width), depth=1, prefix=1), (level,), level, joint=joint, context=texts)
 
 
 @pytest.mark.parametrize("path", PARTS)
@@ -73,7 +75,10 @@ def test_query_sources(path):
     source = PARTS[path][1](DIMS)
     assert isinstance(source, QuerySource)
     given = replace(features(), extras={"query_position": torch.randn(7, DIMS.width)})  # as an adapter makes them
-    queries = source(given, MaskHeads(DIMS))
+    texts = source.context(given)
+    assert (texts is not None) == ("text_context" in source.provides)
+    assert texts is None or texts.shape == (2, DIMS.num_classes, DIMS.joint)
+    queries = source(replace(given, context=texts), MaskHeads(DIMS))
     assert queries.content.shape[0] == 2
     assert queries.content.shape[2] == DIMS.width
     assert queries.position is None or queries.position.shape == queries.content.shape

@@ -7,7 +7,6 @@ Loading never executes code: safetensors, and a recipe that may only name classe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -25,6 +23,7 @@ from queryseg.data.class_table import ClassTable, class_table
 from queryseg.errors import CheckpointError, RecipeError
 from queryseg.recipe_file import Resolved, build_model, build_untrained, with_pretrained
 from queryseg.segmenter import Segmenter
+from queryseg.weight_file import weights_hash
 
 RECIPE = "recipe.yaml"
 MODEL = "model.safetensors"
@@ -126,16 +125,6 @@ def _build_on_base(
 def base_weights(model: Segmenter) -> dict[str, Tensor]:
     """By their names in the model: what an adapter left as it was."""
     return {f"backbone.{name}": value for name, value in model.backbone.base().items()}
-
-
-def weights_hash(weights: Mapping[str, Tensor]) -> str:
-    """sha256 of names, shapes, kinds and values, whatever device they are on and whichever file they came from."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def fill_base(model: Segmenter, base: Base, folder: Path) -> None:

@@ -11,10 +11,11 @@ from torch import nn
 
 from queryseg.contracts import Objective
 from queryseg.errors import CheckpointError, InputError, UsageError
-from queryseg.inference.run_folder import MODEL, Base, base_weights, read_weights, weights_hash
+from queryseg.inference.run_folder import MODEL, Base, base_weights, read_weights
 from queryseg.segmenter import Segmenter
 from queryseg.training.checkpoint import CHECKPOINT
 from queryseg.training.loading import CLASS_PIXELS
+from queryseg.weight_file import weights_hash
 
 
 @dataclass(frozen=True)
