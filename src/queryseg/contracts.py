@@ -284,14 +284,6 @@ class QuerySource(Part):
         """(B, K, J) side information for the pixel decoder and for `forward`; stored in `features.context`."""
         return None
 
-    def encode_names(self, template: str) -> Tensor:
-        """(K, J) L2-normalised, without gradient: what a frozen text tower makes of every class name in a template such
-        as "a photo of a {class}". Raises: RecipeError if queries are made without text"""
-        raise RecipeError(
-            f"{type(self).__name__} makes its queries without text, so it cannot encode class names; use "
-            "queryseg.queries.TextualQueries."
-        )
-
     @abstractmethod
     def forward(self, features: Features, heads: Heads, like: Queries | None = None) -> Queries:
         """like: queries that another model made for these images. A source that chooses from the image repeats those
