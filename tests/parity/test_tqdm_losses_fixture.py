@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from test_tqdm_fixture import STRIDES, TOLERANCE, Case, Head, label_map
+from test_tqdm_fixture import STRIDES, Case, Head, label_map
 from torch import Tensor
 
 from queryseg.contracts import Step

@@ -91,6 +91,7 @@ class Trainer:
         earlier = out if beginning.resume else beginning.fork
         begins_here = earlier is None and beginning.start_from is None
         self.model = build_segmenter(classes.names, recipe.model, initialise=begins_here)
+        self.model.begin_training()
         given = frozenset({"previous_task"} if previous else ())
         objectives = build_objectives(self.model, recipe.objectives, given, recipe.data.task)
         report = [] if beginning.start_from is None else start_from_weights(self.model, beginning.start_from)
