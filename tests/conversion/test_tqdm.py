@@ -1,0 +1,123 @@
+"""Published checkpoints of tqdm become runs that see and read what the authors' models see and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from queryseg.cli.main import main
+from queryseg.conversion import Converted, PublishedCheckpoint, convert_checkpoint
+from queryseg.data.class_table import CITYSCAPES
+from queryseg.errors import CheckpointError
+from queryseg.inference.run_folder import load_weights
+from queryseg.recipe_file import build_untrained
+from queryseg.segmenter import Segmenter
+
+from . import official_tqdm as official
+
+open_clip = pytest.importorskip("open_clip", reason="the extra `text` is not installed")
+LAYOUTS = ["tqdm_clip", "tqdm_eva02"]
+
+
+def rebuilt(tensors: dict[str, Tensor], config: dict[str, Any] | None = None) -> tuple[Segmenter, Converted]:
+    converted = convert_checkpoint(PublishedCheckpoint("x", tensors, config or {}))
+    model = build_untrained(converted.recipe).double()
+    load_weights(model, converted.weights, "converted")
+    return model.eval(), converted
+
+
+def close(found: Tensor, wanted: Tensor, tolerance: float = 1e-9) -> None:
+    assert float(wanted.std()) > 0.05
+    torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance * float(wanted.std()))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_trunk_pyramid_and_joint_embeddings(layout: str) -> None:
+    state = official.random_checkpoint(layout)
+    model, _ = rebuilt(state)
+    clip = layout == "tqdm_clip"
+    side = 64 if clip else 63  # with EVA-02 7 rows and columns are cut
+    images = torch.randn(2, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    tokens = (official.clip_tokens if clip else official.eva_tokens)(state, images)
+    with torch.no_grad():
+        features = model.backbone(images, model.backbone.dims.depth)
+        assert model(images).final.mask_logits.shape == (2, 19, 16, 16)
+    tolerance = 1e-9 if clip else 1e-6  # timm's table of rotations is float32
+    for level, wanted in zip(features.levels, official.pyramid(state, tokens), strict=True):
+        close(level, wanted, tolerance)
+    embeddings = official.joint(state, tokens[-1])
+    assert features.joint is not None
+    close(features.joint.whole, embeddings[:, 0], tolerance)
+    close(features.joint.dense.flatten(2).mT, embeddings[:, 1:], tolerance)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_texts_are_read_once_and_kept(layout: str) -> None:
+    state = official.random_checkpoint(layout)
+    model, converted = rebuilt(state)
+    tokenizer = open_clip.SimpleTokenizer()
+    rows = [[tokenizer.sot_token_id, *tokenizer.encode(n), tokenizer.eot_token_id] for n in CITYSCAPES.names]
+    assert max(map(len, rows)) <= 5
+    ids = torch.tensor([row + [0] * (5 - len(row)) for row in rows])
+    close(model.queries.embeddings, official.texts(state, ids))  # type: ignore[arg-type]
+    torch.testing.assert_close(converted.aside["queries.prompt"], state["contexts"][0])
+    assert len(converted.aside["queries.tower_sha256"]) == 32
+
+
+@pytest.mark.parametrize(("layout", "names"), [("tqdm_clip", 42), ("tqdm_eva02", 55)])
+def test_what_is_left_over_is_the_initial_backbone_and_the_encoder(layout: str, names: int) -> None:
+    state = official.random_checkpoint(layout)
+    _, converted = rebuilt(state)
+    assert converted.unexpected == ()
+    assert converted.verified
+    left = set(converted.left_over)
+    copied = {name for name in state if name.startswith("reg_E0.")}
+    encoder = {name for name in state if name.startswith("text_encoder.")}
+    assert left == copied | encoder | {"contexts"} | {name for name in state if "rope" in name}
+    assert len({name for name in copied if "rope" not in name}) >= names
+    arguments = converted.recipe["model"]["queries"]["init_args"]
+    assert arguments["tower"]["text_cfg"]["context_length"] == official.SIZES[layout]["N"]
+    assert converted.recipe["data"]["protocol"] == {"fit": [2048, 1024], "window": 512, "stride": 341}
+    assert converted.recipe["classes"] == "cityscapes"
+
+
+def test_published_sizes_name_their_timm_models() -> None:
+    """The names alone; trunks of 768×12 and 1024×24 have no options that shrink them."""
+    for layout, width, depth, expected in (
+        ("tqdm_clip", 768, 12, "vit_base_patch16_clip_quickgelu_224"),
+        ("tqdm_eva02", 1024, 24, "eva02_large_patch14_clip_336"),
+    ):
+        from queryseg.conversion.tqdm import _backbone
+
+        shapes = {
+            "backbone.stem.patch_embed.proj.weight": (width, 3, 16, 16),
+            "backbone.stem.pos_embed": (1, 1025, width),
+            "backbone.project.bias": (512,),
+            **{f"backbone.blocks.{index}.norm1.weight": (width,) for index in range(depth)},
+        }
+        weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        arguments = _backbone(weights, layout == "tqdm_clip")["init_args"]
+        assert arguments["name"] == expected
+        assert "options" not in arguments
+
+
+def test_class_names_must_be_known() -> None:
+    state = official.random_checkpoint("tqdm_clip", K=3)
+    with pytest.raises(CheckpointError, match=r"names of 3 classes, which it does not hold; put them into a"):
+        rebuilt(state)
+    _, converted = rebuilt(state, {"id2label": {"0": "road", "1": "traffic light", "2": "bus"}})
+    assert converted.recipe["classes"] == ["road", "traffic light", "bus"]
+    assert converted.weights["queries.embeddings"].shape == (3, 24)
+
+
+def test_the_command_says_what_was_left_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = {name: tensor.float() for name, tensor in official.random_checkpoint("tqdm_clip").items()}
+    torch.save({"meta": {"epoch": 1}, "state_dict": tensors}, tmp_path / "tqdm.pth")
+    assert main(["convert", str(tmp_path / "tqdm.pth"), "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "is tqdm on CLIP" in said
+    assert "reg_E0.proj" in said
