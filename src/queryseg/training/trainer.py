@@ -29,9 +29,9 @@ from queryseg.inference.run_folder import (
     load_weights,
     read_base,
     write_base,
-    write_model,
     write_recipe,
 )
+from queryseg.inference.text_prompt import write_trained
 from queryseg.recipe import Recipe
 from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training import checkpoint
@@ -91,6 +91,7 @@ class Trainer:
         earlier = out if beginning.resume else beginning.fork
         begins_here = earlier is None and beginning.start_from is None
         self.model = build_segmenter(classes.names, recipe.model, initialise=begins_here)
+        self.model.begin_training()
         given = frozenset({"previous_task"} if previous else ())
         objectives = build_objectives(self.model, recipe.objectives, given, recipe.data.task)
         report = [] if beginning.start_from is None else start_from_weights(self.model, beginning.start_from)
@@ -255,7 +256,7 @@ class Trainer:
         """model.safetensors first: where last.ckpt says that the run is complete, the model is too."""
         if self.records is not None:
             self.records.flush()
-            write_model(self.out, self._trained(self.result))
+            write_trained(self.out, self.result, self._trained(self.result))
             checkpoint.write_checkpoint(self.path, self._state())
         self.fabric.barrier()
 
