@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from queryseg.cli.evaluation_options import chosen_protocol
-from queryseg.cli.run_options import tell_base
+from queryseg.cli.run_options import asked_classes, tell_base, tell_classes
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.errors import UsageError
@@ -16,6 +16,7 @@ from queryseg.evaluation.domain_table import RunFacts
 from queryseg.evaluation.evaluator import check_classes
 from queryseg.evaluation.matrix.domain_matrix import check_same_classes
 from queryseg.inference.engine import Engine, SegmentationEngine
+from queryseg.inference.open_vocabulary import with_classes
 from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import read_model
 from queryseg.loading import is_exported
@@ -117,10 +118,16 @@ def _open(
     """An exported file must be able to see every data set as the protocol says."""
     if not is_exported(path):
         loaded = read_model(path, options.allow_code, options.base)
+        loaded = with_classes(loaded, asked_classes(options), options.text_tower)
         tell_base(path)
+        tell_classes(loaded.vocabulary)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
+        if loaded.vocabulary is not None:
+            facts = replace(facts, checkpoint=f"{facts.checkpoint}; {loaded.vocabulary}")
         protocol = chosen_protocol(options, recorded_protocol(loaded.recipe))
         return EvaluatedRun(path, loaded.model, protocol, facts, seen, recorded_task(loaded.recipe))
+    if options.classes is not None:
+        raise UsageError(f"{path} was exported with its classes; leave --classes out, or export the run with them.")
     if options.base is not None:
         raise UsageError(f"{path} is an exported file, which holds all of its weights; leave --base out.")
     from queryseg.export.exported_engine import check_protocol, open_exported

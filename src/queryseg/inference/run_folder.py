@@ -1,7 +1,8 @@
 """A run on disk: recipe.yaml beside model.safetensors.
 
 `DIR` of a run holds recipe.yaml (resolved), model.safetensors, last.ckpt (to resume), metrics.csv and TensorBoard
-events; base.json, if an adapter was trained on weights that are not stored with it.
+events; base.json, if an adapter was trained on weights that are not stored with it; text_prompt.safetensors, if its
+queries are texts.
 Loading never executes code: safetensors, and a recipe that may only name classes of queryseg unless the caller opts in.
 """
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from queryseg.data.class_table import ClassTable, class_table
 from queryseg.errors import CheckpointError, RecipeError
+from queryseg.inference.vocabulary import Vocabulary
 from queryseg.recipe_file import Resolved, build_model, build_untrained, with_pretrained
 from queryseg.segmenter import Segmenter
 from queryseg.weight_file import weights_hash
@@ -54,6 +56,7 @@ class LoadedRun:
     """A trained model with what is needed to use and to describe it. The model is in eval mode.
 
     base: what its adapter was trained on, compared by its hash; None if the run holds all of its weights.
+    vocabulary: of other classes than those of training, see `with_classes`; None: those of training.
     """
 
     model: Segmenter
@@ -61,6 +64,7 @@ class LoadedRun:
     recipe: Resolved
     folder: Path
     base: Base | None = None
+    vocabulary: Vocabulary | None = None
 
 
 def write_recipe(folder: Path, resolved: Mapping[str, Any]) -> None:

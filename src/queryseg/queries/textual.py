@@ -131,14 +131,9 @@ class TextualQueries(QuerySource):
         prompt = weights["prompt"].detach()
         with torch.no_grad():
             table = self._tower.encode(self._ids, prompt)
-        return {name: value for name, value in weights.items() if name != "prompt"} | {"embeddings": table}, {
-            "prompt": prompt
-        }
-
-    @property
-    def tower_hash(self) -> str | None:
-        """Of the encoder's weights; None before training."""
-        return None if self._tower is None else self._tower.sha256
+        kept = {name: value for name, value in weights.items() if name != "prompt"}
+        used = torch.frombuffer(bytearray.fromhex(self._tower.sha256), dtype=torch.uint8)
+        return {**kept, "embeddings": table}, {"prompt": prompt, "tower_sha256": used}
 
     # prediction
 

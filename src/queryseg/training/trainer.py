@@ -29,9 +29,9 @@ from queryseg.inference.run_folder import (
     load_weights,
     read_base,
     write_base,
-    write_model,
     write_recipe,
 )
+from queryseg.inference.text_prompt import write_trained
 from queryseg.recipe import Recipe
 from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training import checkpoint
@@ -254,7 +254,7 @@ class Trainer:
         """model.safetensors first: where last.ckpt says that the run is complete, the model is too."""
         if self.records is not None:
             self.records.flush()
-            write_model(self.out, self._trained(self.result))
+            write_trained(self.out, self.result, self._trained(self.result))
             checkpoint.write_checkpoint(self.path, self._state())
         self.fabric.barrier()
 
