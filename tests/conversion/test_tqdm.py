@@ -13,7 +13,8 @@ from queryseg.cli.main import main
 from queryseg.conversion import Converted, PublishedCheckpoint, convert_checkpoint
 from queryseg.data.class_table import CITYSCAPES
 from queryseg.errors import CheckpointError
-from queryseg.inference.run_folder import load_weights
+from queryseg.inference.open_vocabulary import with_classes
+from queryseg.inference.run_folder import load_weights, read_model
 from queryseg.recipe_file import build_untrained
 from queryseg.segmenter import Segmenter
 
@@ -114,10 +115,22 @@ def test_class_names_must_be_known() -> None:
     assert converted.weights["queries.embeddings"].shape == (3, 24)
 
 
-def test_the_command_says_what_was_left_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_was_left_over_and_the_run_can_be_asked_for_other_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint itself gives the encoder for other names."""
     tensors = {name: tensor.float() for name, tensor in official.random_checkpoint("tqdm_clip").items()}
-    torch.save({"meta": {"epoch": 1}, "state_dict": tensors}, tmp_path / "tqdm.pth")
-    assert main(["convert", str(tmp_path / "tqdm.pth"), "--out", str(tmp_path / "run")]) == 0
+    file, folder = tmp_path / "tqdm.pth", tmp_path / "run"
+    torch.save({"meta": {"epoch": 1}, "state_dict": tensors}, file)
+    assert main(["convert", str(file), "--out", str(folder)]) == 0
     said = capsys.readouterr().out
     assert "is tqdm on CLIP" in said
     assert "reg_E0.proj" in said
+    other = with_classes(read_model(folder), ["boat", "Road"], text_tower=file)
+    assert other.classes.names == ("boat", "Road")
+    tokenizer = open_clip.SimpleTokenizer()
+    ids = torch.tensor([[tokenizer.sot_token_id, *tokenizer.encode("boat"), tokenizer.eot_token_id]])
+    expected = torch.cat([official.texts(tensors, ids), read_model(folder).model.queries.embeddings[:1]])
+    torch.testing.assert_close(other.model.queries.embeddings, expected, rtol=0, atol=1e-5)
+    with pytest.raises(CheckpointError, match="other weights"):
+        with_classes(read_model(folder), ["ferry", "Road"])

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from test_recipes import shrunk
+from torch import Tensor
 
+from queryseg.benchmarking.arithmetic import FlopCount
+from queryseg.contracts import Step
 from queryseg.data.protocol import Protocol, find_preset
 from queryseg.inference.score_strips import window_boxes
+from queryseg.objectives import TextRegularizers
+from queryseg.pixel_decoders import Deformable
 from queryseg.recipe import TrainingSettings
-from queryseg.recipe_file import build_untrained, read_recipe, resolve
-from queryseg.segmenter import Segmenter
+from queryseg.recipe_file import build, build_untrained, read_recipe, resolve
+from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training.parameter_groups import parameter_groups
+from queryseg.training.references import References
 from queryseg.training.schedule import learning_rate
+from queryseg.types import Target
 
 TQDM = Path(__file__).parents[2] / "recipes" / "tqdm"
 PAIRS = ["gtav_clip_b", "gtav_eva02_l", "cityscapes_clip_b", "cityscapes_eva02_l"]
@@ -97,6 +106,46 @@ def test_rates_of_the_backbone() -> None:
     rates = {name: [learning_rate(s, one, 0.1) for s in (1500, 19_000)] for name, one in settings.items()}
     assert rates["gtav_clip_b"] == pytest.approx([1e-6, 1e-6])
     assert rates["gtav_clip_b_fixed"] == pytest.approx([1e-6, 1e-6 * (1000 / 18_500) ** 0.9])
+
+
+def test_text_to_pixel_attention_is_a_small_part_of_the_pixel_decoder() -> None:
+    """By PyTorch's counter, of one 512² crop; the time: benchmarks/text_to_pixel.py."""
+    model = on_meta("gtav_clip_b")
+    images = torch.zeros(1, 3, 512, 512, device="meta")
+    cost = []
+    with torch.no_grad():
+        features = model.eval().backbone(images, model.backbone.dims.depth)
+        features = replace(features, context=model.queries.context(features))
+        with torch.device("meta"):
+            plain = Deformable(replace(model.backbone.dims, class_names=model.dims.class_names), hidden=2048)
+        for decoder in (plain, model.pixel_decoder):
+            with FlopCount() as count:
+                decoder(features)
+            cost.append(count.total)
+    assert cost[1] / cost[0] == pytest.approx(1.08, abs=0.01)
+
+
+def test_the_frozen_copy_stays_what_the_backbone_was_and_has_no_drop_path() -> None:
+    content = shrunk(read_recipe(TQDM / "gtav_clip_b.yaml"), {})
+    content["model"]["backbone"]["init_args"]["drop_path_rate"] = 0.5
+    recipe = build(resolve(content))
+    model = build_segmenter(recipe.class_table.names, recipe.model).train()
+    model.begin_training()
+    references, objective = References(model), TextRegularizers(model.dims)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    targets = [Target.semantic(torch.zeros(64, 64, dtype=torch.int64))] * 2
+
+    def vision() -> Tensor:
+        step = Step(0, 1, images, model, references.at(images, None))
+        return objective.losses(model(images), targets, step)["vision"]
+
+    torch.manual_seed(0)
+    assert vision() > 1e-6, "of the learning backbone paths are dropped"
+    model.eval()
+    assert vision() == 0, "of the copy none was"
+    with torch.no_grad():
+        model.backbone.blocks[0].mlp.fc2.weight *= 1.5  # type: ignore[index, union-attr]
+    assert vision() > 1e-6, "the copy did not move"
 
 
 @pytest.mark.parametrize(("layout", "size", "windows"), [("cityscapes", (1024, 2048), 18), ("bdd100k", (720, 1280), 8)])

@@ -18,6 +18,7 @@ from queryseg.data.class_table import class_table
 from queryseg.errors import InputError, UsageError
 from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import MODEL, RECIPE, replace_file, write_model, write_recipe
+from queryseg.inference.text_prompt import TEXT_PROMPT
 
 BACKBONE = "backbone.safetensors"
 BACKBONE_RECIPE = "backbone.yaml"
@@ -64,6 +65,8 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
     recipe = _with_classes(converted, options)
     table = class_table(recipe["classes"])
     out = make_folder(options.out)
+    if converted.aside:
+        write_model(out, dict(converted.aside), TEXT_PROMPT)
     write_model(out, converted.weights)
     write_recipe(out, recipe)
     backbone = recipe["model"]["backbone"]
