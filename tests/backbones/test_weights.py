@@ -334,7 +334,6 @@ def test_tqdms_class_token_counts_twice(tmp_path: Path) -> None:
     twice = load("clip", str(tmp_path / "weights.pth"), class_token_scale=2.0)
     torch.testing.assert_close(twice.stem.cls_token, 2 * model.cls_token, rtol=0, atol=0)
     assert torch.equal(twice.stem.pos_embed, once.stem.pos_embed)
-    _, name, options = SOURCES["sam"]
     _, state = original("sam")
     torch.save(state, tmp_path / "sam.pth")
     with pytest.raises(RecipeError, match="no class token to scale by 2"):
