@@ -144,7 +144,7 @@ def test_the_frozen_copy_stays_what_the_backbone_was_and_has_no_drop_path() -> N
     model.eval()
     assert vision() == 0, "of the copy none was"
     with torch.no_grad():
-        model.backbone.blocks[0].mlp.fc2.weight *= 1.5  # type: ignore[index, union-attr]
+        model.backbone.blocks[0].mlp.fc2.weight *= 10  # type: ignore[index, union-attr]
     assert vision() > 1e-6, "the copy did not move"
 
 
