@@ -23,6 +23,8 @@ from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training.parameter_groups import parameter_groups
 from queryseg.training.references import References
 from queryseg.training.schedule import learning_rate
+from queryseg.training.step import build_objectives
+from queryseg.training.sweep import read_sweep
 from queryseg.types import Target
 
 TQDM = Path(__file__).parents[2] / "recipes" / "tqdm"
@@ -71,6 +73,21 @@ def test_other_twins_differ_in_what_they_are_named_for(twin: str) -> None:
         assert "grqa" not in base["objectives"]
         del other["objectives"]["grqa"]
     assert base == other
+
+
+def test_ablations_fit_their_recipe() -> None:
+    """Every arm builds, with objectives that fit, and no two are the same."""
+    sweep = read_sweep(TQDM / "sweeps" / "ablations.yaml")
+    seen = set()
+    for arm in sweep.arms:
+        values = {**arm.overrides, "model.backbone.pretrained": False}
+        resolved = resolve(read_recipe(TQDM / "gtav_clip_b_fixed.yaml", values=values))
+        with torch.device("meta"):
+            model = build_untrained(resolved)
+            recipe = build(resolved)
+        objectives = build_objectives(model, recipe.objectives)
+        seen.add(repr(model) + repr([objective.weights for objective in objectives.values()]))
+    assert len(seen) == len(sweep.arms) == 7
 
 
 def groups(recipe: str) -> dict[str, dict[str, Any]]:
