@@ -224,3 +224,41 @@ def test_the_command_line(textual_run: Run, tmp_path: Path, capsys: pytest.Captu
     assert main([*command, "--text-tower", "x.pt"]) == 2
     predictor = queryseg.load(folder, device="cpu", classes=["sky", "tree"])
     assert (predictor.predict(picture).labels == np.asarray(Image.open(out / "image_labels.png"))).all()
+
+
+def test_evaluate_and_export_take_other_classes(
+    textual_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scores belong to the data set's classes; an exported file keeps the classes it was asked for."""
+    folder = textual_run()
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    picture = IMAGE[0].permute(1, 2, 0).numpy()
+    Image.fromarray(picture).save(tmp_path / "images" / "0.png")
+    Image.fromarray((picture[..., 0] // 100).clip(0, 1)).save(tmp_path / "labels" / "0.png")
+    source = tmp_path / "data.yaml"
+    source.write_text(json.dumps({"layout": "folders", "root": str(tmp_path), "classes": ["tree", "sky"]}))
+    command = ["evaluate", str(folder), "--data", f"here={source}", "--device", "cpu", "--workers", "0"]
+    assert main(command) == 2
+    capsys.readouterr()
+    assert main([*command, "--classes", "tree,sky", "--json", str(tmp_path / "scores.json")]) == 0
+    assert "Classes: trained on sky; by name alone" in " ".join(capsys.readouterr().out.split())
+    told = (tmp_path / "scores.json").read_text()
+    assert "trained on sky; by name alone" in told
+    out = tmp_path / "model.pt2"
+    export = ["export", str(folder), "--format", "torch", "--out", str(out), "--size", "32", "48", "--device", "cpu"]
+    assert main([*export, "--classes", "tree,sky"]) == 0
+    assert queryseg.load(out, device="cpu").classes.names == ("tree", "sky")
+    with pytest.raises(InputError, match="was exported with its classes"):
+        queryseg.load(out, classes=["road"])
+
+
+@pytest.mark.parametrize("injected", [False, True])
+def test_half_precision(textual_run: Run, injected: bool) -> None:
+    folder = textual_run(injected)
+    image = IMAGE[0].permute(1, 2, 0).numpy()
+    expected = queryseg.load(folder, device="cpu", classes=WANTED).predict(image, scores=True).scores
+    assert expected is not None
+    half = queryseg.load(folder, device="cpu", classes=WANTED, precision="bf16").predict(image, scores=True).scores
+    assert half is not None
+    assert (np.abs(half - expected) < 0.1).mean() > 0.95
