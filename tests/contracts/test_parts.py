@@ -56,7 +56,7 @@ def test_a_part_builds_from_sizes_alone_copies_and_reloads(path):
     other.load_state_dict(part.state_dict())
     for a, b in zip(part.state_dict().values(), copy.deepcopy(other).state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    assert part.undecayed() <= {name for name, _ in part.named_parameters()} | {"position"}
+    assert part.undecayed() <= {name for name, _ in part.named_parameters()} | {"position", "prompt"}
     part.schedule(0.5)
 
 

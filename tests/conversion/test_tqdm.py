@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ import torch
 from torch import Tensor
 
 from queryseg.cli.main import main
-from queryseg.conversion import Converted, PublishedCheckpoint, convert_checkpoint
+from queryseg.conversion import Converted, PublishedCheckpoint, convert_checkpoint, tqdm
+from queryseg.conversion.layout import read_layout
 from queryseg.data.class_table import CITYSCAPES
 from queryseg.errors import CheckpointError
 from queryseg.inference.open_vocabulary import with_classes
 from queryseg.inference.run_folder import load_weights, read_model
-from queryseg.recipe_file import build_untrained
+from queryseg.recipe_file import build_untrained, read_recipe, resolve
 from queryseg.segmenter import Segmenter
 
 from . import official_tqdm as official
+from .test_layout import PUBLISHED, filled
 
 open_clip = pytest.importorskip("open_clip", reason="the extra `text` is not installed")
 LAYOUTS = ["tqdm_clip", "tqdm_eva02"]
@@ -86,24 +89,35 @@ def test_what_is_left_over_is_the_initial_backbone_and_the_encoder(layout: str, 
     assert converted.recipe["classes"] == "cityscapes"
 
 
-def test_published_sizes_name_their_timm_models() -> None:
-    """The names alone; trunks of 768×12 and 1024×24 have no options that shrink them."""
-    for layout, width, depth, expected in (
-        ("tqdm_clip", 768, 12, "vit_base_patch16_clip_quickgelu_224"),
-        ("tqdm_eva02", 1024, 24, "eva02_large_patch14_clip_336"),
-    ):
-        from queryseg.conversion.tqdm import _backbone
+class FullTower:
+    """Stands for the text encoder at full size, whose tensors hold nothing here."""
 
-        shapes = {
-            "backbone.stem.patch_embed.proj.weight": (width, 3, 16, 16),
-            "backbone.stem.pos_embed": (1, 1025, width),
-            "backbone.project.bias": (512,),
-            **{f"backbone.blocks.{index}.norm1.weight": (width,) for index in range(depth)},
-        }
-        weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-        arguments = _backbone(weights, layout == "tqdm_clip")["init_args"]
-        assert arguments["name"] == expected
-        assert "options" not in arguments
+    sha256 = "00" * 32
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def tokenize(self, names: Sequence[str], prompt_length: int) -> Sequence[str]:
+        return names
+
+    def encode(self, names: Sequence[str], prompt: Tensor) -> Tensor:
+        return torch.empty(len(names), self.width, device="meta")
+
+
+@pytest.mark.parametrize(("layout", "recipe"), [("tqdm_clip", "gtav_clip_b"), ("tqdm_eva02", "cityscapes_eva02_l")])
+def test_the_shipped_recipe_takes_every_tensor_of_a_published_checkpoint(
+    layout: str, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and shapes at full size, without content."""
+    sizes, _, _ = PUBLISHED[layout]
+    monkeypatch.setattr(tqdm, "_tower", lambda tensors, quick_gelu: FullTower(sizes["J"]))
+    converted = tqdm.convert(filled(read_layout(layout), sizes), {})
+    shipped = resolve(read_recipe(Path(__file__).parents[2] / "recipes" / "tqdm" / f"{recipe}.yaml"))
+    with torch.device("meta"):
+        models = [build_untrained(shipped), build_untrained(converted.recipe)]
+    assert "options" not in converted.recipe["model"]["backbone"]["init_args"]
+    for model in models:
+        assert {n: t.shape for n, t in model.state_dict().items()} == {n: t.shape for n, t in converted.weights.items()}
 
 
 def test_class_names_must_be_known() -> None:
@@ -126,6 +140,9 @@ def test_the_command_says_what_was_left_over_and_the_run_can_be_asked_for_other_
     said = capsys.readouterr().out
     assert "is tqdm on CLIP" in said
     assert "reg_E0.proj" in said
+    renamed = ",".join(f"class {index}" for index in range(19))
+    assert main(["convert", str(file), "--out", str(tmp_path / "other"), "--classes", renamed]) == 2
+    assert "are texts of its own class names" in capsys.readouterr().err
     other = with_classes(read_model(folder), ["boat", "Road"], text_tower=file)
     assert other.classes.names == ("boat", "Road")
     tokenizer = open_clip.SimpleTokenizer()

@@ -148,6 +148,8 @@ def test_the_frozen_copy_stays_what_the_backbone_was_and_has_no_drop_path() -> N
     recipe = build(resolve(content))
     model = build_segmenter(recipe.class_table.names, recipe.model).train()
     model.begin_training()
+    decay = {name: g["decays"] for g in parameter_groups(model, {}, TrainingSettings()) for name in g["names"]}
+    assert not decay["queries.prompt"], "a table of the package's rule"
     references, objective = References(model), TextRegularizers(model.dims)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     targets = [Target.semantic(torch.zeros(64, 64, dtype=torch.int64))] * 2

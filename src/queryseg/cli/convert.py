@@ -111,6 +111,11 @@ def _with_classes(converted: Converted, options: argparse.Namespace) -> dict[str
                 f"--classes {given} has {len(chosen)} classes, but {options.source} has {len(table)}; leave --classes "
                 "out, or choose another table."
             )
+        if converted.aside and chosen.names != table.names:
+            raise InputError(
+                f"The queries of {options.source} are texts of its own class names; leave --classes out, and ask the "
+                "run for other classes where it predicts: `queryseg predict RUN SOURCE --classes …`."
+            )
         classes, task = known_classes({"id2label": dict(enumerate(chosen.names))}, len(chosen))
         protocol = recipe.get("data", {}).get("protocol")
         recipe = run_recipe(recipe["model"], classes if "," in given else given, task, protocol)

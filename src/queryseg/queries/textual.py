@@ -88,7 +88,7 @@ class TextualQueries(QuerySource):
         self._names_in: dict[str, Tensor] = {}
 
     def undecayed(self) -> frozenset[str]:
-        return frozenset({"position"})
+        return frozenset({"position", "prompt"})
 
     # training
 
