@@ -90,12 +90,15 @@ def test_the_image_is_compared_as_it_is() -> None:
 
 def test_what_it_needs_of_a_model() -> None:
     objective = TextRegularizers(DIMS)
-    assert objective.requires == {"text_context", "joint_embeddings"}
+    assert objective.requires == {"text_context", "joint_embeddings", "complete_trunk"}
     assert objective.references == {"frozen"}
     assert not list(objective.parameters())
     texts_alone = TextRegularizers(DIMS, vision_language_weight=0, vision_weight=0)
     assert (texts_alone.requires, texts_alone.references) == ({"text_context"}, frozenset())
-    assert TextRegularizers(DIMS, language_weight=0, vision_language_weight=0).requires == {"joint_embeddings"}
+    assert TextRegularizers(DIMS, language_weight=0, vision_language_weight=0).requires == {
+        "joint_embeddings",
+        "complete_trunk",
+    }
 
 
 @pytest.mark.parametrize(

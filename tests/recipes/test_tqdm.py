@@ -14,6 +14,7 @@ from torch import Tensor
 from queryseg.benchmarking.arithmetic import FlopCount
 from queryseg.contracts import Step
 from queryseg.data.protocol import Protocol, find_preset
+from queryseg.errors import RecipeError
 from queryseg.inference.score_strips import window_boxes
 from queryseg.objectives import TextRegularizers
 from queryseg.pixel_decoders import Deformable
@@ -88,6 +89,19 @@ def test_ablations_fit_their_recipe() -> None:
         objectives = build_objectives(model, recipe.objectives)
         seen.add(repr(model) + repr([objective.weights for objective in objectives.values()]))
     assert len(seen) == len(sweep.arms) == 7
+
+
+def test_the_regularizers_of_the_image_need_a_trunk_that_has_finished() -> None:
+    values = {
+        "objectives.regularizers.vision_weight": 1,
+        "model.backbone.joint": True,
+        "model.backbone.pretrained": False,
+    }
+    resolved = resolve(read_recipe(TQDM / "gtav_clip_b_injection.yaml", values=values))
+    with torch.device("meta"):
+        model, recipe = build_untrained(resolved), build(resolved)
+    with pytest.raises(RecipeError, match=r"TextRegularizers requires 'complete_trunk'"):
+        build_objectives(model, recipe.objectives)
 
 
 def groups(recipe: str) -> dict[str, dict[str, Any]]:

@@ -51,7 +51,7 @@ class TextRegularizers(Objective):
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.references = frozenset({"frozen"} if vision_weight else ())
         texts, images = language_weight or vision_language_weight, vision_language_weight or vision_weight
-        needs = {"text_context": texts, "joint_embeddings": images}
+        needs = {"text_context": texts, "joint_embeddings": images, "complete_trunk": images}
         self.requires = frozenset(capability for capability, weight in needs.items() if weight)
 
     def losses(self, output: Output, targets: list[Target], step: Step) -> dict[str, Tensor]:
