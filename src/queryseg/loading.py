@@ -61,7 +61,7 @@ def load(
         return predictor
     if precision != "fp32" or compile or strip_tokens is not None or base is not None:
         raise InputError(f"{path} was exported as it computes; leave out precision, compile, strip_tokens and base.")
-    if classes is not None:
+    if classes is not None or text_tower is not None:
         raise InputError(f"{path} was exported with its classes; export the run again with --classes.")
     from queryseg.export.exported_engine import load_exported
 

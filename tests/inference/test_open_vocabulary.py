@@ -135,6 +135,23 @@ def test_names_are_remembered_so_that_the_encoder_is_needed_once(
         with_classes(read_model(folder), WANTED)
 
 
+def test_a_folder_that_cannot_be_written_and_a_damaged_file(textual_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = textual_run()
+
+    def full(path: Path, content: bytes) -> None:
+        raise CheckpointError(f"{path} could not be saved (No space left on device)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("queryseg.inference.open_vocabulary.replace_file", full)
+        run = with_classes(read_model(folder), WANTED)
+    assert run.vocabulary is not None
+    assert "not remembered" in str(run.vocabulary)
+    assert not (folder / VOCABULARY).exists()
+    (folder / VOCABULARY).write_bytes(b"nothing of the kind")
+    with pytest.raises(CheckpointError, match=r"is damaged .* delete it"):
+        with_classes(read_model(folder), WANTED)
+
+
 def test_another_encoder_is_refused(textual_run: Run, tmp_path: Path) -> None:
     folder = textual_run()
     run = read_model(folder)
@@ -251,6 +268,8 @@ def test_evaluate_and_export_take_other_classes(
     assert queryseg.load(out, device="cpu").classes.names == ("tree", "sky")
     with pytest.raises(InputError, match="was exported with its classes"):
         queryseg.load(out, classes=["road"])
+    with pytest.raises(InputError, match="was exported with its classes"):
+        queryseg.load(out, text_tower="tower.pt")
 
 
 @pytest.mark.parametrize("injected", [False, True])

@@ -177,3 +177,25 @@ def test_names_that_cannot_be_read() -> None:
     assert tower.tokenize(["car " * 13], prompt_length=5).shape == (1, 15)
     with pytest.raises(RecipeError, match="How wide"):
         TowerSettings("ViT-L-14", False).joint_width(0)
+
+
+def test_backbone_and_text_encoder_of_one_file_agree_with_open_clip(whole: Any, tmp_path: Path) -> None:
+    """Image–text similarities of a whole CLIP model, from its file read twice: by the backbone and by the encoder."""
+    from queryseg.backbones import PlainViT
+
+    file = str(tmp_path / "model.safetensors")
+    save_file(layout("clip", whole), file)
+    sizes = {"embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 24}
+    backbone = PlainViT(
+        "vit_base_patch16_clip_quickgelu_224", pretrained=file, image_size=32, joint=True, options=sizes
+    ).eval()
+    tower = load_tower(TowerSettings(TINY, file))
+    images = torch.randn(2, 3, 32, 32)
+    joint = backbone(images, 1).joint
+    assert joint is not None
+    expected = whole.encode_image(images)
+    torch.testing.assert_close(joint.whole, expected, rtol=1e-4, atol=1e-4)
+    tokens = open_clip.SimpleTokenizer(context_length=20)(NAMES)
+    similarity = torch.cosine_similarity(joint.whole[:, None], tower.encode(tower.tokenize(NAMES))[None], dim=-1)
+    theirs = torch.cosine_similarity(expected[:, None], whole.encode_text(tokens)[None], dim=-1)
+    torch.testing.assert_close(similarity, theirs, rtol=1e-4, atol=1e-4)

@@ -126,7 +126,7 @@ def _open(
             facts = replace(facts, checkpoint=f"{facts.checkpoint}; {loaded.vocabulary}")
         protocol = chosen_protocol(options, recorded_protocol(loaded.recipe))
         return EvaluatedRun(path, loaded.model, protocol, facts, seen, recorded_task(loaded.recipe))
-    if options.classes is not None:
+    if options.classes is not None or options.text_tower is not None:
         raise UsageError(f"{path} was exported with its classes; leave --classes out, or export the run with them.")
     if options.base is not None:
         raise UsageError(f"{path} is an exported file, which holds all of its weights; leave --base out.")

@@ -84,6 +84,7 @@ class TextualQueries(QuerySource):
         num_rows = 1 if dims.class_vectors == "shared" else dims.num_classes
         self.position = nn.Parameter(torch.randn(num_rows, dims.width)) if position else None
         self._tower: TextTower | None = None
+        self._tower_sha256 = ""
         self._ids: Tensor | None = None
         self._names_in: dict[str, Tensor] = {}
 
@@ -107,7 +108,7 @@ class TextualQueries(QuerySource):
         if tower.joint_width != joint:
             raise RecipeError(f"The {tower.name} embeds into {tower.joint_width} numbers, but {joint} are needed.")
         self._ids = tower.tokenize(self.class_names, self.prompt_length)
-        self._tower = tower
+        self._tower, self._tower_sha256 = tower, tower.sha256
         prompt = self.embeddings.new_empty(self.prompt_length, tower.token_width)
         self.prompt, self.embeddings = nn.Parameter(nn.init.trunc_normal_(prompt)), None
 
@@ -132,7 +133,7 @@ class TextualQueries(QuerySource):
         with torch.no_grad():
             table = self._tower.encode(self._ids, prompt)
         kept = {name: value for name, value in weights.items() if name != "prompt"}
-        used = torch.frombuffer(bytearray.fromhex(self._tower.sha256), dtype=torch.uint8)
+        used = torch.frombuffer(bytearray.fromhex(self._tower_sha256), dtype=torch.uint8)
         return {**kept, "embeddings": table}, {"prompt": prompt, "tower_sha256": used}
 
     # prediction
