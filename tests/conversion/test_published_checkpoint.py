@@ -66,7 +66,8 @@ def test_a_missing_folder(tmp_path):
 
 def test_unknown_layouts_are_named():
     with pytest.raises(
-        CheckpointError, match=r"not known here \(model_type segformer\); known are EoMT, Mask2Former, Rein, SoMA.*, tqdm and"
+        CheckpointError,
+        match=r"not known here \(model_type segformer\); known are EoMT, Mask2Former, Rein, SoMA.*, tqdm and",
     ):
         convert_checkpoint(PublishedCheckpoint("x", TENSORS, {"model_type": "segformer"}))
     with pytest.raises(CheckpointError, match=r"tensors such as a.weight, b.weight"):
