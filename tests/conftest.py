@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ from hypothesis import settings
 
 from queryseg.backbones import PlainViT
 from queryseg.decoders import QueryInjection
+from queryseg.inference.run_folder import write_recipe
+from queryseg.inference.text_prompt import write_trained
 from queryseg.pixel_decoders import Identity
 from queryseg.queries import LearnableQueries
 from queryseg.readouts import Mixture
+from queryseg.recipe_file import build_untrained, resolve
 from queryseg.segmenter import Parts, Segmenter, build_segmenter
 
 # The same examples on every run, so that a red test is about the change; `pytest --hypothesis-profile explore` hunts.
@@ -130,3 +134,67 @@ def hugging_face_eomt() -> Callable[..., Any]:
         return model
 
     return build
+
+
+@pytest.fixture(scope="session")
+def textual_model() -> Callable[..., dict[str, Any]]:
+    """The `model` of a recipe of a tiny tqdm, whose text encoder has random weights, the same ones every time.
+
+    injected: queries join the last block instead of reading a pixel decoder; keyword arguments go to the query source.
+    """
+    tower: dict[str, Any] = {"embed_dim": 24, "text_cfg": {"width": 16, "heads": 2, "layers": 2, "context_length": 20}}
+
+    def build(injected: bool = False, **options: Any) -> dict[str, Any]:
+        clip = {"name": "vit_base_patch16_clip_quickgelu_224", "patch_size": 8, "image_size": 32}
+        clip |= {"options": {**TINY_VIT, **({} if injected else {"num_classes": 24})}}
+        source = {"tower": tower, "tower_weights": False, "prompt_length": 3, **options}
+        sizes = {"width": 16, "hidden": 24, "num_layers": 2, "num_heads": 2, "groups": 4}
+        parts: dict[str, Any] = {
+            "pixel_decoder": {"class_path": "queryseg.pixel_decoders.TextDeformable", "init_args": sizes},
+            "decoder": {
+                "class_path": "queryseg.decoders.CrossAttention",
+                "init_args": {"num_layers": 3, "hidden": 24, "num_heads": 2},
+            },
+        }
+        if injected:
+            parts["pixel_decoder"], parts["decoder"] = (
+                "queryseg.pixel_decoders.Identity",
+                "queryseg.decoders.QueryInjection",
+            )
+            source |= {"conditioned": False, "position": False}
+        else:
+            clip |= {"pyramid": "learned", "joint": True}
+            source |= {"context_width": 16, "context_layers": 2, "context_heads": 2}
+        return {
+            "backbone": {"class_path": "queryseg.backbones.PlainViT", "init_args": clip},
+            "queries": {"class_path": "queryseg.queries.TextualQueries", "init_args": {**source, **options}},
+            "readout": "queryseg.readouts.Mixture",
+            **parts,
+        }
+
+    return build
+
+
+@pytest.fixture
+def textual_run(textual_model: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Writes the run of a tiny tqdm that learned nothing, with the classes NAMES; arguments as of `textual_model`."""
+    pytest.importorskip("open_clip", reason="the extra `text` is not installed")
+
+    def write(injected: bool = False, vectors: str = "per_class", seed: int = 0, **options: Any) -> Path:
+        model = {**textual_model(injected, **options), "class_vectors": vectors}
+        content = {"classes": list(NAMES), "model": model, "objectives": {}, "data": {"train": "none.yaml"}}
+        recipe = resolve(content)
+        torch.manual_seed(seed)
+        learning = build_untrained(recipe)
+        learning.begin_training()
+        heads: Any = learning.heads
+        with torch.no_grad():
+            heads.class_embed.weight.mul_(20)
+            heads.mask_embed.layers[-1].weight.mul_(50)
+        folder = tmp_path / f"run_{seed}"
+        folder.mkdir()
+        write_recipe(folder, recipe)
+        write_trained(folder, learning, learning.state_dict())
+        return folder
+
+    return write

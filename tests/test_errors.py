@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from queryseg.backbones.weights import read_tensors
 from queryseg.errors import CheckpointError, reason_of
+from queryseg.weight_file import read_tensors
 
 
 def test_the_first_line_is_kept() -> None:

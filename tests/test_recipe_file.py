@@ -70,6 +70,8 @@ def test_an_override_may_give_options_to_a_part_named_by_its_path_alone(recipe_p
         (["--model.decoder", "{class_path: queryseg.decoders.QueryInjection, init_args: 3}"], "init_args is 3, but"),
         (["--classes", "[a, a]"], "'a' twice"),
         (["--classes", "citiscapes"], "Did you mean 'cityscapes'"),
+        (["--data.rare_class_crop_pixels", "9"], "rare_class_crop_pixels is 9, but rare classes are not sampled"),
+        (["--training.min_learning_rate", "1"], r"min_learning_rate is 1.0, but is what learning_rate \(0.0001\) fall"),
         (["--seed"], "option --seed has no value"),
     ],
 )

@@ -18,7 +18,19 @@ from torch import Tensor, nn
 
 from queryseg.errors import InputError, RecipeError
 from queryseg.full_precision import full_precision
-from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Round, SegmentReading, Target, Trunk
+from queryseg.types import (
+    ClassChange,
+    Dims,
+    Features,
+    Joint,
+    Output,
+    Prediction,
+    Queries,
+    Round,
+    SegmentReading,
+    Target,
+    Trunk,
+)
 
 
 class Part(nn.Module, ABC):
@@ -34,6 +46,12 @@ class Part(nn.Module, ABC):
     def schedule(self, progress: float) -> None:
         """Called before every training step with progress in [0, 1]; replaces hidden step counters (EoMT's
         annealing)."""
+
+    def begin_training(self) -> None:
+        """Called once before a model learns, also where a run goes on: load what only training needs."""
+
+    def change_classes(self, change: ClassChange) -> None:
+        """Take other classes than those of training, for prediction; see `Segmenter.change_classes`."""
 
     def undecayed(self) -> frozenset[str]:
         """Names, relative to this part, of tables that weight decay must not shrink (queries, positions, class tokens).
@@ -248,6 +266,11 @@ class Heads(Part):
         """content (B, N, D), reference (B, N, 4) logits → (B, N, 4) in [0, 1]"""
         raise RecipeError(f"{type(self).__name__} predicts no boxes; choose heads that provide 'boxes'.")
 
+    def change_classes(self, change: ClassChange) -> None:
+        raise RecipeError(
+            f"{type(self).__name__} can only tell the classes that it was trained on; predict without other classes."
+        )
+
     @abstractmethod
     def forward(self, queries: Queries, mask_features: Tensor) -> Prediction:
         """mask_features (B, E, h, w)"""
@@ -270,6 +293,28 @@ class QuerySource(Part):
     def forward(self, features: Features, heads: Heads, like: Queries | None = None) -> Queries:
         """like: queries that another model made for these images. A source that chooses from the image repeats those
         choices with its own features; the others ignore it."""
+
+    def encode_names(self, template: str) -> Tensor:
+        """(K, J) unit vectors: every class name in a sentence, e.g. "a photo of a {class}", as a frozen text encoder
+        reads it; for objectives, only between `begin_training` and the end of training.
+
+        Raises: RecipeError if the source knows no texts
+        """
+        raise RecipeError(
+            f"{type(self).__name__} makes its queries without texts, which an objective asks for; use "
+            "queryseg.queries.TextualQueries."
+        )
+
+    def fold(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """weights: those of this source, by their names in it → what prediction reads of them, and what only further
+        training reads, which is stored beside the model."""
+        return dict(weights), {}
+
+    def change_classes(self, change: ClassChange) -> None:
+        raise RecipeError(
+            f"{type(self).__name__} makes its queries without texts, so the classes cannot be changed by their names; "
+            "predict without other classes, or train with queryseg.queries.TextualQueries."
+        )
 
     def refine(self, queries: Queries, round: Round) -> Queries:
         """Called with the reading before layer 0 (round.layer −1) and after every layer but the last, behind which
@@ -353,6 +398,9 @@ class Model(Protocol):
 
     @property
     def heads(self) -> Heads: ...
+
+    @property
+    def queries(self) -> QuerySource: ...
 
     def make_queries(self, features: Features, like: Queries | None = None) -> Queries: ...
 

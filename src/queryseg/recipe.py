@@ -21,6 +21,10 @@ DataSource = str | dict[str, Any]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+Schedule = Literal["poly", "mmcv_poly"]
+"""A polynomial decay that begins where the warm-up ends; or, as mmcv 1 has it, one that begins at step 0 and that the
+warm-up multiplies."""
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -32,10 +36,14 @@ class DataSettings:
     crop                   (height, width) of training images
     short_sides            the short side is drawn from these before cropping
     max_long_side          after resizing
+    resize_range           instead of these two: the factor by which an image is resized, uniform between two numbers
     max_category_share     redraw a crop (at most 10 times) of which one class covers more
     flip                   probability of mirroring
     distort                photometric distortion
     rare_class_temperature rare-class sampling as in DAFormer; None: every image equally often
+    rare_class_min_pixels  an image counts for a class with more than so many pixels of it (DAFormer: 3000)
+    rare_class_crop_pixels redraw a crop (at most 10 times) until it shows more than so many pixels of the class that
+                           its image was drawn for (DAFormer: 1500); None: take the first
     protocol               how validation images are shown
     num_workers            loader processes; results do not depend on it
     task                   what a query stands for: "semantic", a class; "panoptic", a class of stuff or an object of a
@@ -53,13 +61,26 @@ class DataSettings:
         default_factory=lambda: [256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024]
     )
     max_long_side: int = 2048
+    resize_range: tuple[float, float] | None = None
     max_category_share: float = 0.75
     flip: float = 0.5
     distort: bool = True
     rare_class_temperature: float | None = None
+    rare_class_min_pixels: int = 0
+    rare_class_crop_pixels: int | None = None
     protocol: Protocol = field(default_factory=Protocol)
     num_workers: int = 2
     task: Task = "semantic"
+
+    def __post_init__(self) -> None:
+        for name in ("rare_class_min_pixels", "rare_class_crop_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise RecipeError(f"data.{name} is {value}, but counts pixels; give 0 or more.")
+            if value and self.rare_class_temperature is None:
+                raise RecipeError(
+                    f"data.{name} is {value}, but rare classes are not sampled; give data.rare_class_temperature, too."
+                )
 
 
 @dataclass(frozen=True)
@@ -71,12 +92,17 @@ class TrainingSettings:
     accumulate        forward passes per optimiser step
     learning_rate     AdamW, of everything but the backbone
     backbone_factor   learning rate of the backbone relative to it (paper: 0.1); 1 from scratch
+    backbone_scope    what that holds for: the "trunk" (stem and blocks), or the "whole" backbone, with the final norm,
+                      pyramid and projection that stand around it
     adapter_factor    learning rate of an adapter's own weights relative to it (SoMA: 0.5)
     layer_decay       each block's rate is this fraction of the next one's (1: all alike)
     weight_decay      not on norms, biases, other vectors, query and position tables
+    undecayed         patterns of parameter names ("decoder.*norm*") that are spared instead of these; None: these
     final_weight_decay  to which it is annealed, half a cosine over all steps (SoMA: 1e-5); None: constant
     warmup            share of the steps over which the rate rises linearly from 0
-    power             of the polynomial decay to 0
+    power             of the polynomial decay
+    min_learning_rate what every group's rate falls to, however high it began: a group that begins there never decays
+    schedule          "poly" decays after the warm-up; "mmcv_poly" from step 0 on, under it
     clip_norm         largest gradient norm (Mask2Former: 0.01); None: unclipped
     ema_decay         keep an exponential moving average of the weights and save it as the model; None: the weights
     ema_start         share of the steps after which it begins; until then the model is the weights (SoMA: 0.3)
@@ -93,12 +119,16 @@ class TrainingSettings:
     accumulate: int = 1
     learning_rate: float = 1e-4
     backbone_factor: float = 0.1
+    backbone_scope: Literal["trunk", "whole"] = "trunk"
     adapter_factor: float = 1.0
     layer_decay: float = 1.0
     weight_decay: float = 0.05
+    undecayed: list[str] | None = None
     final_weight_decay: float | None = None
     warmup: float = 0.0
     power: float = 0.9
+    min_learning_rate: float = 0.0
+    schedule: Schedule = "poly"
     clip_norm: float | None = 0.01
     ema_decay: float | None = None
     ema_start: float = 0.0
@@ -119,6 +149,11 @@ class TrainingSettings:
             raise RecipeError(
                 f"training.final_weight_decay is {self.final_weight_decay}, but is what weight_decay "
                 f"({self.weight_decay}) falls to: from 0 to that."
+            )
+        if not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise RecipeError(
+                f"training.min_learning_rate is {self.min_learning_rate}, but is what learning_rate "
+                f"({self.learning_rate}) falls to: from 0 to that."
             )
         if not 0 < self.layer_decay <= 1:
             raise RecipeError(f"training.layer_decay is {self.layer_decay}, but must lie in (0, 1].")

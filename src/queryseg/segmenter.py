@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from queryseg.contracts import (
     check_parts,
 )
 from queryseg.errors import RecipeError
-from queryseg.types import Dims, Features, Output, Queries, Trunk
+from queryseg.types import ClassChange, ClassVectors, Dims, Features, Output, Queries, Trunk
 
 Prepare = Callable[[Queries], Queries]
 
@@ -106,6 +106,30 @@ class Segmenter(nn.Module):
         contents = self.decoder.contents(self.backbone, features, queries, self.queries)
         return contents[:, : queries.num_attending]
 
+    def begin_training(self) -> None:
+        """See `Part`; call it before anything asks for parameters."""
+        for part in self.parts().values():
+            part.begin_training()
+
+    def fold(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """weights: a state_dict after `begin_training` → that of a model which predicts, and what only further training
+        reads."""
+        prefix = "queries."
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        kept, aside = ({f"{prefix}{name}": value for name, value in found.items()} for found in self.queries.fold(own))
+        return {name: value for name, value in weights.items() if not name.startswith(prefix)} | kept, aside
+
+    def change_classes(self, change: ClassChange) -> None:
+        """Predict other classes than those of training; the queries must be texts. Every query then speaks for its own
+        class alone, with the score (1 − p(no object)) · σ(mask). Not to be trained any more.
+
+        Source: ours; tqdm (ECCV 2024) has no other classes than those it was trained on. Raises: RecipeError
+        """
+        for part in (self.queries, self.heads, self.pixel_decoder, self.decoder):
+            part.change_classes(change)
+        for sized in (self.pixel_decoder, self.decoder):
+            sized.dims = replace(sized.dims, class_names=change.names)
+
     def parts(self) -> dict[str, Part]:
         """role → part, as error messages and `check_parts` name them."""
         parts: dict[str, Part] = {
@@ -121,7 +145,12 @@ class Segmenter(nn.Module):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a recipe says about a model: a backbone, and makers of the parts that take their sizes from it."""
+    """What a recipe says about a model: a backbone, and makers of the parts that take their sizes from it.
+
+    class_vectors  "per_class" (tqdm): parts whose queries are texts learn a position per class for texts and queries,
+                   and a class layer; "shared": one vector for all classes in each of the three, so that classes differ
+                   by their text alone (ours)
+    """
 
     backbone: Backbone
     pixel_decoder: Callable[[Dims], PixelDecoder]
@@ -129,6 +158,7 @@ class Parts:
     decoder: Callable[[Dims], Decoder]
     readout: Callable[[], Readout]
     adapter: Callable[[Dims], Adapter] | None = None
+    class_vectors: ClassVectors = "per_class"
 
 
 def build_segmenter(class_names: Sequence[str], parts: Parts, initialise: bool = True) -> Segmenter:
@@ -139,7 +169,8 @@ def build_segmenter(class_names: Sequence[str], parts: Parts, initialise: bool =
     Raises: RecipeError if the parts do not fit together.
     """
     backbone = parts.backbone
-    pixel_decoder = parts.pixel_decoder(replace(backbone.dims, class_names=tuple(class_names)))
+    sizes = replace(backbone.dims, class_names=tuple(class_names), class_vectors=parts.class_vectors)
+    pixel_decoder = parts.pixel_decoder(sizes)
     dims = pixel_decoder.dims
     if parts.adapter is not None:
         backbone.attach(parts.adapter(dims), initialise)

@@ -19,6 +19,10 @@ IGNORE = 255
 Task = Literal["semantic", "panoptic", "instance"]
 """What segments are: classes; classes of stuff and objects of things; objects alone."""
 
+ClassVectors = Literal["per_class", "shared"]
+"""Whether learned vectors that stand for a class are one per class, or one for all classes, which then differ by their
+text alone."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -81,6 +85,7 @@ class Dims:
     width          of query contents
     joinable       how many last blocks accept extra tokens (0: a convolutional or hierarchical trunk)
     joint          width of the image–text space (0: the backbone has none)
+    class_vectors  of parts that learn one vector per class (tqdm's positions of texts and queries, and class layer)
     """
 
     class_names: tuple[str, ...]
@@ -92,10 +97,33 @@ class Dims:
     width: int
     joinable: int = 0
     joint: int = 0
+    class_vectors: ClassVectors = "per_class"
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """Other classes for a trained model whose queries are texts; what each part makes of it: `Part.change_classes`.
+
+    names       (K) in their new order
+    rows        for each of them the row it had when the model was trained, or None
+    embeddings  (K, J) of their texts, unconditioned
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[int | None, ...]
+    embeddings: Tensor
+
+    def carried(self, table: Tensor) -> Tensor:
+        """Learned vectors (K then, D) or (1, D), one for all classes → (K, D) or (1, D): a known class keeps its own,
+        another one takes their mean. Source: ours; tqdm has no other classes than those it was trained on."""
+        if len(table) == 1:
+            return table
+        mean = table.mean(0)
+        return torch.stack([mean if row is None else table[row] for row in self.rows])
 
 
 @dataclass(frozen=True)

@@ -280,3 +280,18 @@ def test_resampled_positions_are_kept_until_the_table_changes(family: str, make:
         backbone.stem.pos_embed.mul_(2)
         torch.testing.assert_close(backbone._positions((5, 3)), 2 * first)
     assert backbone._positions((5, 3)) is not backbone._positions((5, 3)), "gradients must reach the table"
+
+
+def test_eva02_clip_rotates_as_tqdm_does() -> None:
+    """Crops of 512² are 36×36 patches at positions 0 … 16 of the pretraining grid: per axis 16 frequencies, each for an
+    adjacent pair, rows before columns. Source: tqdm spec §1."""
+    options = {"embed_dim": 128, "depth": 1, "num_heads": 2}
+    backbone = RotaryViT("eva02_large_patch14_clip_336", image_size=512, remainder="cut", options=options)
+    trunk = backbone.begin(torch.zeros(1, 3, 512, 512))
+    assert trunk.grid == (36, 36)
+    assert trunk.rotary is not None
+    place = torch.arange(36) / 36 * 16
+    angles = place[:, None] * 10000 ** (-2 * torch.arange(16) / 32)
+    angles = angles.repeat_interleave(2, -1)
+    both = torch.cat((angles[:, None].expand(-1, 36, -1), angles[None].expand(36, -1, -1)), -1).flatten(0, 1)
+    torch.testing.assert_close(trunk.rotary, torch.cat((both.sin(), both.cos()), -1), rtol=0, atol=1e-5)

@@ -17,8 +17,8 @@ from timm.models import eva, vision_transformer, vision_transformer_sam
 from torch import Tensor
 
 from queryseg.backbones import PlainViT
-from queryseg.backbones.weights import read_tensors
 from queryseg.errors import CheckpointError, RecipeError
+from queryseg.weight_file import read_tensors
 
 from .conftest import FAMILIES, shake
 
@@ -308,3 +308,33 @@ def test_hub_weights_take_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backbone.weight_report.file == f"hub:{name}"
     assert set(backbone.weight_report.resampled) == {"patch_embed.proj.weight", "pos_embed"}
     assert torch.equal(backbone.blocks[1].attn.qkv.weight, hub.blocks[1].attn.qkv.weight)
+
+
+@pytest.mark.parametrize(("layout", "mode"), [("clip", "bilinear"), ("eva02-clip", "bicubic")])
+def test_tqdms_position_tables_are_resized_plainly(layout: str, mode: str, tmp_path: Path) -> None:
+    """Without antialiasing, as the authors' code does when it loads; the class token's position stays."""
+    model, state = original(layout)
+    torch.save(state, tmp_path / "weights.pth")
+    side = model.patch_embed.grid_size[0]
+    patch = model.patch_embed.patch_size[0]
+    backbone = load(
+        layout, str(tmp_path / "weights.pth"), image_size=(patch * (side + 3), patch * (side + 1)), resize=mode
+    )
+    grid = model.pos_embed[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    table = F.interpolate(grid, (side + 3, side + 1), mode=mode, align_corners=False).permute(0, 2, 3, 1).flatten(1, 2)
+    torch.testing.assert_close(backbone.stem.pos_embed[:, 1:], table, rtol=0, atol=1e-6)
+    torch.testing.assert_close(backbone.stem.pos_embed[:, :1], model.pos_embed[:, :1], rtol=0, atol=1e-6)
+
+
+def test_tqdms_class_token_counts_twice(tmp_path: Path) -> None:
+    """The first token is 2 · class embedding + its position."""
+    model, state = original("clip")
+    torch.save(state, tmp_path / "weights.pth")
+    once = load("clip", str(tmp_path / "weights.pth"))
+    twice = load("clip", str(tmp_path / "weights.pth"), class_token_scale=2.0)
+    torch.testing.assert_close(twice.stem.cls_token, 2 * model.cls_token, rtol=0, atol=0)
+    assert torch.equal(twice.stem.pos_embed, once.stem.pos_embed)
+    _, state = original("sam")
+    torch.save(state, tmp_path / "sam.pth")
+    with pytest.raises(RecipeError, match="no class token to scale by 2"):
+        load("sam", str(tmp_path / "sam.pth"), class_token_scale=2.0)

@@ -16,7 +16,7 @@ from queryseg.cli.list import find_parts
 from queryseg.decoders import HighResolutionCrossAttention, PixelClassifier
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
-from queryseg.queries import FocusAwareQueries, LearnableQueries, NoQueries
+from queryseg.queries import FocusAwareQueries, LearnableQueries, NoQueries, TextualQueries
 from queryseg.readouts import Mixture, PerPixel
 from queryseg.recipe_file import options_of
 from queryseg.segmenter import Parts, Segmenter, build_segmenter
@@ -46,6 +46,10 @@ def compose(pixel_decoder: type, decoder: type) -> Segmenter:
     if decoder is HighResolutionCrossAttention:
         queries = partial(FocusAwareQueries, num_queries=5)
     vit: Any = partial(PlainViT, "vit_tiny_patch16_224", image_size=32, options=TINY_VIT)
+    if "text_context" in pixel_decoder.requires:
+        queries = partial(TextualQueries, tower={"embed_dim": 24, "text_cfg": {}}, tower_weights=False, dropout=0.0)
+        clip = {**TINY_VIT, "num_classes": 24}
+        vit = partial(PlainViT, "vit_base_patch16_clip_quickgelu_224", image_size=32, options=clip, joint=True)
     for pyramid, more in (("none", {}), ("bilinear", {}), ("bilinear", ALL_LEVELS)):
         try:
             parts = Parts(vit(pyramid=pyramid), small(pixel_decoder, more), queries, small(decoder), readout)

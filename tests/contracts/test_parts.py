@@ -13,10 +13,10 @@ from torch import Tensor
 from queryseg.cli.list import SEAMS, find_parts
 from queryseg.contracts import CAPABILITIES, Backbone, Heads, Objective, Part, PixelDecoder, QuerySource, Step
 from queryseg.decoders import MaskHeads
-from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, Trunk
+from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Target, Trunk
 
-DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2)
-PYRAMID = Dims(("a", "b", "c"), 16, 2, (16, 12, 8, 4), (32, 16, 8, 4), 4, 16, joinable=2)
+DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2, joint=512)
+PYRAMID = Dims(("a", "b", "c"), 16, 2, (16, 12, 8, 4), (32, 16, 8, 4), 4, 16, joinable=2, joint=512)
 FOUR_LEVELS = replace(DIMS, channels=(16,) * 4, strides=(32, 16, 8, 4))
 PARTS = {path: (seam, part) for seam in SEAMS for path, part in find_parts(seam).items()}
 SIZED = {path: (seam, part) for path, (seam, part) in PARTS.items() if seam not in ("backbones", "readouts")}
@@ -35,7 +35,9 @@ def paths(seam: str) -> list[str]:
 def features(batch: int = 2, height: int = 3, width: int = 5) -> Features:
     tokens = torch.randn(batch, 1 + height * width, 16)
     level = tokens[:, 1:].unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    return Features(Trunk(tokens, (height, width), depth=1, prefix=1), (level,), level)
+    joint = Joint(torch.randn(batch, DIMS.joint), torch.randn(batch, DIMS.joint, height, width))
+    texts = torch.randn(batch, DIMS.num_classes, DIMS.joint)
+    return Features(Trunk(tokens, (height, width), depth=1, prefix=1), (level,), level, joint=joint, context=texts)
 
 
 @pytest.mark.parametrize("path", PARTS)
@@ -54,7 +56,7 @@ def test_a_part_builds_from_sizes_alone_copies_and_reloads(path):
     other.load_state_dict(part.state_dict())
     for a, b in zip(part.state_dict().values(), copy.deepcopy(other).state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    assert part.undecayed() <= {name for name, _ in part.named_parameters()} | {"position"}
+    assert part.undecayed() <= {name for name, _ in part.named_parameters()} | {"position", "prompt"}
     part.schedule(0.5)
 
 
@@ -73,7 +75,10 @@ def test_query_sources(path):
     source = PARTS[path][1](DIMS)
     assert isinstance(source, QuerySource)
     given = replace(features(), extras={"query_position": torch.randn(7, DIMS.width)})  # as an adapter makes them
-    queries = source(given, MaskHeads(DIMS))
+    texts = source.context(given)
+    assert (texts is not None) == ("text_context" in source.provides)
+    assert texts is None or texts.shape == (2, DIMS.num_classes, DIMS.joint)
+    queries = source(replace(given, context=texts), MaskHeads(DIMS))
     assert queries.content.shape[0] == 2
     assert queries.content.shape[2] == DIMS.width
     assert queries.position is None or queries.position.shape == queries.content.shape
@@ -116,9 +121,12 @@ def test_pixel_decoders(path, size):
 class Same:
     """A reference that says what it is given, with the heads of a model that has only those."""
 
-    def __init__(self, contents: Tensor) -> None:
-        self.past, self.heads = contents, MaskHeads(DIMS)
-        self.model = self
+    def __init__(self, contents: Tensor, features: Features) -> None:
+        self.past, self.heads, self.features = contents, MaskHeads(DIMS), features
+        self.model = self.queries = self
+
+    def encode_names(self, template: str) -> Tensor:
+        return torch.randn(3, 16)
 
     def contents(self, like: Queries) -> Tensor:
         return self.past
@@ -134,12 +142,14 @@ def test_objectives_return_the_terms_they_name(path, progress):
     masks = torch.randn(2, 4, 8, 12, requires_grad=True)
     content = torch.randn(2, 4, 16, requires_grad=True)
     pixels = torch.randn(2, 16, 8, 12, requires_grad=True)
+    texts = torch.randn(2, 3, 16, requires_grad=True)
     prediction = Prediction(logits, logits.softmax(-1)[..., :-1], masks, content, pixels, content)
     labels = torch.randint(0, 3, (2, 32, 48))
     labels[1] = 255  # an image without a single labelled pixel
     targets = [Target.semantic(label_map) for label_map in labels]
-    output = Output(features(), Queries(content), [prediction])
-    same = Same(content.detach())
+    seen = replace(features(), joint=Joint(content[:, 0], pixels), context=texts)  # of a vision-language model
+    output = Output(seen, Queries(content), [prediction])
+    same = Same(content.detach(), replace(seen, joint=Joint(torch.randn(2, 16), pixels.detach())))
     step = Step(progress, 10, torch.zeros(2, 3, 32, 48), same, lambda name: same)  # type: ignore[arg-type, return-value]
     for _ in range(2):  # what the first step collected counts in the second
         losses = objective.losses(output, targets, step)
@@ -151,7 +161,7 @@ def test_objectives_return_the_terms_they_name(path, progress):
         if learned:
             torch.stack(learned).sum().backward(retain_graph=True)
         objective.after_step(step)
-    gradients = [leaf.grad for leaf in (logits, masks, content, pixels) if leaf.grad is not None]
+    gradients = [leaf.grad for leaf in (logits, masks, content, pixels, texts) if leaf.grad is not None]
     assert bool(gradients) == bool(learned)
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 

@@ -95,7 +95,7 @@ def test_every_format_knows_only_its_own_files():
         assert form.verified == (not form.title.startswith(("Rein", "FASeg")))
 
 
-@pytest.mark.parametrize("name", ["tqdm_clip", "tqdm_eva02", "simcis"])
+@pytest.mark.parametrize("name", ["simcis"])
 def test_layouts_that_do_not_convert_yet_say_why(name):
     layout = read_layout(name)
     with pytest.raises(CheckpointError, match=rf"^x is {layout.title.split(',')[0]}.*cannot be converted: .* yet\.$"):

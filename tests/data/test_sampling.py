@@ -25,7 +25,7 @@ class Numbers(SegmentationDataset):
         return Sample(torch.full((3, 2, 2), index, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.uint8), str(index))
 
 
-def noisy(sample: Sample, generator: Generator) -> Sample:
+def noisy(sample: Sample, generator: Generator, label: int | None = None) -> Sample:
     return Sample(sample.image + torch.randint(100, (), generator=generator).byte(), sample.label_map, sample.name)
 
 
@@ -98,6 +98,25 @@ def test_a_drawn_sample_depends_on_seed_and_position_alone() -> None:
     assert (first.position, first.name) == (7, "2")
     assert len({int(training[Draw(position, 2)].image[0, 0, 0]) for position in range(30)}) > 10
     assert len(training) == 10
+
+
+def test_a_sample_is_drawn_for_the_sake_of_one_of_its_classes() -> None:
+    """As often as its share says, and as a function of seed and position; without shares, for none."""
+    told: list[int | None] = []
+
+    def listen(sample: Sample, generator: Generator, label: int | None = None) -> Sample:
+        told.append(label)
+        return sample
+
+    shares = torch.zeros(10, 3, dtype=torch.float64)
+    shares[4] = torch.tensor([0.3, 0.0, 0.1])
+    training = TrainingSet(Numbers(), listen, seed=0, shares=shares)
+    for position in [*range(1000), *range(1000)]:
+        training[Draw(position, 4)]
+    assert told[:1000] == told[1000:]
+    assert [told.count(label) / 2000 for label in range(3)] == pytest.approx([0.75, 0, 0.25], abs=0.05)
+    TrainingSet(Numbers(), listen, seed=0)[Draw(0, 4)]
+    assert told[-1] is None
 
 
 def test_results_do_not_depend_on_the_number_of_workers() -> None:

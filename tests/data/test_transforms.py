@@ -116,6 +116,34 @@ def test_crops_of_one_class_are_drawn_again() -> None:
     assert dull[0.75] < dull[1.0] / 4
 
 
+def test_crops_are_drawn_again_until_they_show_the_class_that_they_are_for() -> None:
+    """20 of 161 places show the right end: 12 % of single tries, and 1 − 0.88¹¹ = 77 % of eleven."""
+    label_map = torch.zeros(40, 200, dtype=torch.uint8)
+    label_map[:, 180:] = 7
+    sample = Sample(torch.zeros(3, 40, 200, dtype=torch.uint8), label_map, "x")
+
+    def shown(min_label_pixels: int | None, label: int | None) -> int:
+        transform = TrainingTransform(
+            (40, 40), (40,), max_category_share=1, distort=False, min_label_pixels=min_label_pixels
+        )
+        crops = [transform(sample, generator(seed), label).label_map for seed in range(200)]
+        return sum(int((crop == 7).sum()) > (min_label_pixels or 0) for crop in crops)
+
+    assert shown(None, 7) == shown(0, None) < 40
+    assert 135 < shown(0, 7) < 173
+    assert shown(40 * 20 - 1, 7) > shown(40 * 20, 7) == 0  # more than so many, not as many
+
+
+def test_images_are_resized_by_a_factor_of_their_own_size() -> None:
+    transform = TrainingTransform((8, 8), (1,), max_long_side=1, resize_range=(0.5, 2.0))
+    sizes = [transform._resized((100, 200), generator(seed)) for seed in range(300)]
+    assert all(abs(width - 2 * height) <= 1 for height, width in sizes)
+    heights = sorted(height for height, _ in sizes)
+    assert 50 <= heights[0] < 54
+    assert 196 < heights[-1] <= 200
+    assert heights[150] == pytest.approx(125, abs=12)  # uniform in the factor
+
+
 def test_labels_of_one_class_end_after_ten_redraws() -> None:
     sample = Sample(torch.zeros(3, 40, 40, dtype=torch.uint8), torch.full((40, 40), 255, dtype=torch.uint8), "x")
     assert (TrainingTransform((20, 20), (40,))(sample, generator(0)).label_map == 255).all()
@@ -141,7 +169,14 @@ def test_grey_has_no_hue_to_change() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"crop": (0, 4)}, {"short_sides": ()}, {"short_sides": (0,)}, {"max_category_share": 0}, {"flip": 1.5}],
+    [
+        {"crop": (0, 4)},
+        {"short_sides": ()},
+        {"short_sides": (0,)},
+        {"max_category_share": 0},
+        {"flip": 1.5},
+        {"resize_range": (2.0, 0.5)},
+    ],
 )
 def test_refused_options(options: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"'{next(iter(options))}'"):

@@ -74,7 +74,11 @@ class Scenes(SegmentationDataset):
 def fitted(pair: tuple[str, str]) -> Segmenter:
     """Knows the scenes by heart."""
     torch.manual_seed(0)
-    model: Segmenter = MODELS.compose(MODELS.PIXEL_DECODERS[pair[0]], MODELS.DECODERS[pair[1]])
+    return fit(MODELS.compose(MODELS.PIXEL_DECODERS[pair[0]], MODELS.DECODERS[pair[1]]))
+
+
+def fit(model: Segmenter) -> Segmenter:
+    """Until it knows the scenes by heart."""
     for part in model.parts().values():
         part.schedule(1.0)  # EoMT: no masks any more, as in the end
     samples = list(Scenes())

@@ -1,5 +1,7 @@
 """Shape legend: B images, Q queries, K classes, M segments of one image."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from queryseg.objectives.mask_losses import mask_bce, mask_dice
-from queryseg.objectives.matching import FixedAssignment, Hungarian
+from queryseg.objectives.matching import FixedAssignment, Hungarian, Matcher
 from queryseg.objectives.set_criterion import SetCriterion
 from queryseg.types import Dims, Features, Output, Prediction, Queries, Target, Trunk
 
@@ -86,10 +88,11 @@ def test_every_reading_and_term_has_a_gradient() -> None:
         assert matched.sum(1).tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("matcher", [lambda: Hungarian(num_points=32), FixedAssignment])
 @pytest.mark.parametrize("labels", [([], []), ([], [1])])
-def test_images_without_segments(labels: tuple[list[int], list[int]]) -> None:
+def test_images_without_segments(labels: tuple[list[int], list[int]], matcher: Callable[[], Matcher]) -> None:
     prediction = reading(0)
-    got = losses(criterion(), [target(one) for one in labels], prediction)
+    got = losses(criterion(matcher=matcher), [target(one) for one in labels], prediction)
     sum(got.values()).backward()
     assert all(value.isfinite() for value in got.values())
     assert prediction.mask_logits.grad[0].abs().sum() == 0

@@ -23,6 +23,13 @@ from queryseg.training.sweep import read_sweep, train_sweep
 
 ROOT = Path(__file__).parents[2]
 QPROMPT_R1 = ROOT / "recipes" / "qprompt_r1"
+JOINT = 24
+"""Width of the image–text space."""
+TOWER = {
+    "embed_dim": JOINT,
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
+}
+"""A text encoder with the tokens of CLIP's."""
 RECIPES = [RECIPE, *sorted(ROOT.glob("recipes/*/*.yaml"))]
 
 
@@ -37,18 +44,23 @@ def shrunk(content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         sizes, options = {}, {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
         if backbone["init_args"]["name"].startswith("resnet"):
             options = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "stem_width": 8}
+    if backbone["init_args"].get("joint"):
+        options["num_classes"] = JOINT
     backbone["init_args"] |= {"pretrained": False, "options": options, **sizes}
     if "criterion" in content["objectives"]:
         criterion = content["objectives"]["criterion"]
-        path = criterion if isinstance(criterion, str) else criterion["class_path"]
-        content["objectives"]["criterion"] = {"class_path": path, "init_args": {"num_points": 64}}
+        criterion = {"class_path": criterion} if isinstance(criterion, str) else criterion
+        criterion["init_args"] = {**criterion.get("init_args", {}), "num_points": 64}
+        content["objectives"]["criterion"] = criterion
     content["data"] |= {"train": data, "validate": {"seen": data}, "crop": [64, 64], "short_sides": [64]}
     content["data"] |= {"num_workers": 0}
+    fewer = {"rare_class_min_pixels": 30, "rare_class_crop_pixels": 15}
+    content["data"] |= {key: pixels for key, pixels in fewer.items() if key in content["data"]}
     content["training"] |= {"steps": 3, "batch_size": 2, "validate_every": 0}  # the last one is in GRQA's stage
     tapped = content["model"]["backbone"]["init_args"]
     if "taps" in tapped:  # one block for each third of the depth
         tapped["taps"] = [tap // 8 for tap in tapped["taps"]]
-    for role in ("pixel_decoder", "decoder"):
+    for role in ("pixel_decoder", "queries", "decoder"):
         content["model"][role] = small(content["model"][role])
     return content
 
@@ -57,6 +69,8 @@ def small(part: str | dict[str, Any]) -> dict[str, Any]:
     """The same part with narrow layers, where it has widths of its own."""
     part = {"class_path": part} if isinstance(part, str) else part
     widths = {
+        "TextDeformable": {"width": 32, "num_layers": 2, "hidden": 48, "num_heads": 4, "groups": 8},
+        "TextualQueries": {"tower": TOWER, "tower_weights": False, "context_width": 16},
         "Deformable": {"width": 32, "num_layers": 2, "hidden": 48, "num_heads": 4, "groups": 8},
         "Projected": {"width": 32},
         "CrossAttention": {"num_layers": 3, "hidden": 48, "num_heads": 4},

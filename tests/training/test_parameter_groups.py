@@ -9,6 +9,7 @@ from torch import nn
 
 from queryseg.adapters import SoMA
 from queryseg.contracts import Adapter
+from queryseg.errors import RecipeError
 from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training.parameter_groups import parameter_groups
 from queryseg.types import Dims
@@ -70,6 +71,24 @@ def test_rates_fall_towards_the_stem(model: Segmenter) -> None:
     assert factors["backbone.stem.pos_embed"] == pytest.approx(0.0125)
     for name in ("backbone.norm.weight", "queries.content", "decoder.heads.classify.weight"):
         assert factors.get(name, 1.0) == 1.0
+
+
+def test_named_parameters_are_spared_instead_of_the_rule(model: Segmenter) -> None:
+    """As in configurations that spare what is called "norm" outside of the backbone, and no biases or tables."""
+    _, by_name = groups_of(model, undecayed=["decoder.*norm*", "queries.content"])
+    still = {name for name, group in by_name.items() if not group["decays"]}
+    assert still == {name for name in by_name if (name.startswith("decoder") and "norm" in name)} | {"queries.content"}
+    assert len(still) > 1
+    assert by_name["backbone.blocks.0.norm1.bias"]["decays"]
+    with pytest.raises(RecipeError, match=r"undecayed names 'decoder\.nrom', which fits no parameter"):
+        groups_of(model, undecayed=["decoder.nrom"])
+
+
+def test_the_whole_backbone_may_share_its_rate(model: Segmenter) -> None:
+    _, by_name = groups_of(model, backbone_factor=0.1, layer_decay=0.5, backbone_scope="whole")
+    assert by_name["backbone.norm.weight"]["factor"] == 0.1
+    assert by_name["backbone.blocks.0.attn.qkv.weight"]["factor"] == pytest.approx(0.025)
+    assert by_name["queries.content"]["factor"] == 1
 
 
 def test_an_adapter_learns_at_the_full_rate_even_inside_a_block(model: Segmenter) -> None:

@@ -180,7 +180,7 @@ def test_variants_resume_too(data: Path, tmp_path: Path, monkeypatch: pytest.Mon
     """No average; accumulation, bfloat16, rare-class sampling, a frozen beginning of the trunk, a frozen reference."""
     values = tiny_run.settings(data, ema_decay=None, accumulate=2, precision="bf16-mixed", clip_norm=None, save_every=4)
     values |= {"frozen": True, "objectives": ["set", "stay", "keep"]}
-    values["data"]["rare_class_temperature"] = 0.1
+    values["data"] |= {"rare_class_temperature": 0.1, "rare_class_min_pixels": 10, "rare_class_crop_pixels": 20}
     tiny_run.run(values, tmp_path / "whole")
     with monkeypatch.context() as patch:
         crash_after(patch, 5)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from queryseg.backbones.feature_pyramid import FeaturePyramid
 from queryseg.backbones.timm_models import build_model, has_joint_head
-from queryseg.backbones.weights import WeightReport, load_weights
+from queryseg.backbones.weights import Resize, WeightReport, load_weights
 from queryseg.contracts import Backbone, Projection
 from queryseg.errors import InputError, RecipeError
 from queryseg.ops.resampling import resample_table
@@ -46,6 +46,9 @@ class VisionTransformer(Backbone):
     remainder       images that are no multiple of the patch size: "pad" them, or "cut" the remainder away, so that the
                     masks of the rest stand for the whole image (as tqdm's EVA-02 does)
     joint           project tokens into the image–text space (CLIP models only)
+    resize          how pretrained patch kernels and position tables become those of other sizes, see `Resize`; None:
+                    bicubic for DINOv2, antialiased for all others
+    class_token_scale  pretrained class tokens are multiplied by it: tqdm's code adds CLIP's twice (2)
     options         further arguments of the timm model
     """
 
@@ -66,6 +69,8 @@ class VisionTransformer(Backbone):
         drop_path_rate: float = 0.0,
         remainder: Literal["pad", "cut"] = "pad",
         joint: bool = False,
+        resize: Resize | None = None,
+        class_token_scale: float = 1.0,
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -81,7 +86,9 @@ class VisionTransformer(Backbone):
         self._strip(model, joint)
         self.weight_report = None
         if pretrained:
-            self.weight_report = load_weights(model, name, pretrained, options or {}, plain_resize="dinov2" in name)
+            resize = resize or ("bicubic" if "dinov2" in name else "antialiased")
+            self.weight_report = load_weights(model, name, pretrained, options or {}, resize)
+            _scale_class_token(model, name, class_token_scale)
         self.mean, self.std = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
         self.patch: int = model.patch_embed.feat_ratio()  # of hybrids more than the kernel of the projection
         self.remainder = remainder
@@ -281,3 +288,14 @@ class VisionTransformer(Backbone):
         if needed and len(taps) != 4:
             raise RecipeError(f"taps: {list(taps)} has {len(taps)} entries, but a pyramid is made of 4; name 4 blocks.")
         return tuple(taps)
+
+
+def _scale_class_token(model: Any, name: str, scale: float) -> None:
+    """Raises: RecipeError if there is none to scale"""
+    if scale == 1:
+        return
+    token: nn.Parameter | None = getattr(model, "cls_token", None)
+    if token is None:
+        raise RecipeError(f"backbone {name} has no class token to scale by {scale}; leave class_token_scale out.")
+    with torch.no_grad():
+        token.mul_(scale)

@@ -8,29 +8,30 @@ Shape legend: C width of the trunk, P prefix tokens, h×w and n×n grids of patc
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import math
 import re
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors.torch import load_file
 from timm.layers.patch_embed import resample_patch_embed
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from queryseg.backbones.timm_models import create_model
 from queryseg.errors import CheckpointError, reason_of
+from queryseg.weight_file import file_sha256, read_tensors
+
+Resize = Literal["antialiased", "bicubic", "bilinear"]
+"""antialiased: as timm does, bicubic for position tables and by pseudo-inverse (FlexiViT) for patch kernels; bicubic:
+without either, as published conversions of DINOv2 to patch 16 do (Rein, SoMA) and tqdm with EVA-02; bilinear: likewise,
+as tqdm does with CLIP."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,6 @@ class WeightReport:
         return [self.summary(), *(f"{group}: {name}" for group, names in groups.items() for name in names)]
 
 
-_CONTAINERS = ("model_ema", "state_dict", "model", "module", "teacher")
-"""Keys under which training scripts keep the weights."""
 _STEMS = r"(?:patch_embed\.proj|conv1)\.weight$"
 _RENAMES = (
     # OpenAI CLIP, open_clip
@@ -103,15 +102,13 @@ _RENAMES_IF = {
 
 
 def load_weights(
-    model: Any, name: str, source: str | Literal[True], options: Mapping[str, Any], plain_resize: bool
+    model: Any, name: str, source: str | Literal[True], options: Mapping[str, Any], resize: Resize
 ) -> WeightReport:
     """Fill a timm vision transformer.
 
     source        a local file in the original layout, or True: timm's weights from the hub
     options       further arguments of the timm model
-    plain_resize  patch kernels and position tables are resized by plain bicubic interpolation, as published conversions
-                  of DINOv2 to patch 16 do (Rein, SoMA); otherwise as timm does: pseudo-inverse (FlexiViT) for kernels,
-                  antialiased bicubic for tables
+    resize        of patch kernels and position tables, see `Resize`
 
     Raises: CheckpointError if the file cannot be read, belongs to another architecture, or leaves a weight of the
     model without a value; the model is unchanged then.
@@ -132,7 +129,7 @@ def load_weights(
     for key, target in wanted.items():
         if key not in tensors:
             continue
-        state[key] = _resized(key, tensors[key], target, model, grid, plain_resize)
+        state[key] = _resized(key, tensors[key], target, model, grid, resize)
         if state[key].shape != target.shape:
             raise CheckpointError(
                 f"{file} does not fit {name}: '{origins[key]}' has shape {tuple(tensors[key].shape)} in the file, and "
@@ -142,67 +139,10 @@ def load_weights(
     missing = [key for key in wanted if key not in state]
     _check_complete(file, name, len(state), len(wanted), missing)
     model.load_state_dict(state, strict=False)
-    digest = _sha256(source) if isinstance(source, str) else None
+    digest = file_sha256(source) if isinstance(source, str) else None
     used = {origins[key] for key in state}
     left_over = tuple(key for key in found if key not in used)
     return WeightReport(tuple(matched), tuple(resampled), left_over, tuple(missing), file, digest)
-
-
-def read_tensors(path: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a PyTorch file, without running code that it contains.
-
-    Raises: CheckpointError
-    """
-    return {name: value for name, value in state_dict_of(read_content(path), path).items() if isinstance(value, Tensor)}
-
-
-def read_content(path: str) -> object:
-    """What a .safetensors file or a PyTorch file of tensors and plain containers holds.
-
-    Raises: CheckpointError
-    """
-    if not Path(path).is_file():
-        raise CheckpointError(f"There is no weight file {path}; give the path of a .safetensors or .pth file.")
-    try:
-        if path.endswith(".safetensors"):
-            return load_file(path)
-        if is_torchscript(path):
-            raise CheckpointError(
-                f"{path} is a TorchScript archive, which contains code; take its weights out by `queryseg convert "
-                f"{path} --out DIR` and give the file that this writes."
-            )
-        with torch.serialization.safe_globals([argparse.Namespace]):  # training options, e.g. in EVA-02's files
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # what damaged pickles raise has no end
-        raise CheckpointError(
-            f"{path} is damaged or holds objects other than tensors ({reason_of(error)}); "
-            "give a file with a state dict, or what `queryseg convert` makes of this one."
-        ) from error
-
-
-def is_torchscript(path: str) -> bool:
-    """Whether this is an archive of torch.jit.save. Raises: zipfile.BadZipFile"""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def state_dict_of(content: object, path: str, kinds: tuple[type, ...] = (Tensor,)) -> Mapping[str, object]:
-    """The innermost mapping under the keys that training scripts use. kinds: what must be in it.
-
-    Raises: CheckpointError if there is none
-    """
-    for _ in _CONTAINERS:  # a mapping may hold itself
-        keys = [key for key in _CONTAINERS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
-        if not keys:
-            break
-        content = cast("Mapping[str, object]", content)[keys[0]]
-    if not isinstance(content, Mapping) or not any(isinstance(value, kinds) for value in content.values()):
-        raise CheckpointError(f"{path} holds no state dict; give a file with named tensors.")
-    return {str(name): value for name, value in content.items()}
 
 
 @contextmanager
@@ -241,7 +181,7 @@ def match_by_timm(name: str, path: str, options: Mapping[str, Any]) -> WeightRep
     missing = [key for key in wanted if key not in fitting]
     _check_complete(path, name, len(fitting), len(wanted), missing)
     left_over = tuple(key for key in tensors if key not in wanted)
-    return WeightReport(tuple(fitting), (), left_over, tuple(missing), path, _sha256(path))
+    return WeightReport(tuple(fitting), (), left_over, tuple(missing), path, file_sha256(path))
 
 
 def _check_complete(file: str, name: str, num_filled: int, num_wanted: int, missing: Sequence[str]) -> None:
@@ -251,11 +191,6 @@ def _check_complete(file: str, name: str, num_filled: int, num_wanted: int, miss
             f"{file} does not fit {name}: it fills {num_filled} of {num_wanted} tensors, and '{lost[0]}' is not among "
             "them; name the timm model that the file was made for."
         )
-
-
-def _sha256(path: str) -> str:
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _translate(
@@ -298,13 +233,15 @@ def _translate(
     return tensors, origins
 
 
-def _resized(key: str, tensor: Tensor, target: Tensor, model: Any, grid: tuple[int, int] | None, plain: bool) -> Tensor:
+def _resized(
+    key: str, tensor: Tensor, target: Tensor, model: Any, grid: tuple[int, int] | None, resize: Resize
+) -> Tensor:
     """The tensor itself, or a resampled copy if it depends on patch or image size. grid: of the file's position table;
     None: square."""
     if key == "patch_embed.proj.weight" and tensor.ndim == 4 and tensor.shape[2:] != target.shape[2:]:  # (C, 3, k, k)
         size = tuple(target.shape[2:])
-        if plain:
-            return F.interpolate(tensor.float(), size, mode="bicubic", align_corners=False)
+        if resize != "antialiased":
+            return F.interpolate(tensor.float(), size, mode=resize, align_corners=False)
         resampled: Tensor = resample_patch_embed(tensor, list(size))
         return resampled
     if key == "pos_embed" and tensor.ndim == 3:  # (1, P + n·n, C)
@@ -314,13 +251,16 @@ def _resized(key: str, tensor: Tensor, target: Tensor, model: Any, grid: tuple[i
         source = grid or (side, side)
         if source == tuple(wanted) or source[0] * source[1] != tensor.shape[1] - prefix:
             return tensor
-        table: Tensor = resample_abs_pos_embed(tensor, list(wanted), list(source), prefix, antialias=not plain)
+        smooth, mode = resize == "antialiased", "bilinear" if resize == "bilinear" else "bicubic"
+        table: Tensor = resample_abs_pos_embed(tensor, list(wanted), list(source), prefix, mode, smooth)
         return table
     if (
         key == "pos_embed" and tensor.ndim == target.ndim == 4 and tensor.shape[1:3] != target.shape[1:3]
     ):  # SAM: (1, n, n, C)
         grids = tensor.float().permute(0, 3, 1, 2)
-        return F.interpolate(grids, target.shape[1:3], mode="bicubic", antialias=not plain).permute(0, 2, 3, 1)
+        return F.interpolate(grids, target.shape[1:3], mode="bicubic", antialias=resize == "antialiased").permute(
+            0, 2, 3, 1
+        )
     if key.endswith((".rel_pos_h", ".rel_pos_w")) and len(tensor) != len(target):  # SAM: (2·n − 1, C)
         return F.interpolate(tensor.float().T[None], target.shape[:1], mode="linear")[0].T
     return tensor

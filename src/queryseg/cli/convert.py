@@ -18,6 +18,7 @@ from queryseg.data.class_table import class_table
 from queryseg.errors import InputError, UsageError
 from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import MODEL, RECIPE, replace_file, write_model, write_recipe
+from queryseg.inference.text_prompt import TEXT_PROMPT
 
 BACKBONE = "backbone.safetensors"
 BACKBONE_RECIPE = "backbone.yaml"
@@ -64,6 +65,8 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
     recipe = _with_classes(converted, options)
     table = class_table(recipe["classes"])
     out = make_folder(options.out)
+    if converted.aside:
+        write_model(out, dict(converted.aside), TEXT_PROMPT)
     write_model(out, converted.weights)
     write_recipe(out, recipe)
     backbone = recipe["model"]["backbone"]
@@ -107,6 +110,11 @@ def _with_classes(converted: Converted, options: argparse.Namespace) -> dict[str
             raise InputError(
                 f"--classes {given} has {len(chosen)} classes, but {options.source} has {len(table)}; leave --classes "
                 "out, or choose another table."
+            )
+        if converted.aside and chosen.names != table.names:
+            raise InputError(
+                f"The queries of {options.source} are texts of its own class names; leave --classes out, and ask the "
+                "run for other classes where it predicts: `queryseg predict RUN SOURCE --classes …`."
             )
         classes, task = known_classes({"id2label": dict(enumerate(chosen.names))}, len(chosen))
         protocol = recipe.get("data", {}).get("protocol")

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=2,
         metavar="N",
-        help="images per data set whose attention maps are drawn, where the model has cross-attention (default 2)",
+        help="images per data set whose attention is drawn, where the model has cross-attention, and similarity to "
+        "classes, where queries are texts (default 2)",
     )
     parser.add_argument(
         "--queries",
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="Q",
         help="queries whose attention is drawn (default: the most confident ones of different classes)",
+    )
+    parser.add_argument(
+        "--similarity",
+        nargs="+",
+        metavar="CLASS",
+        help="classes whose similarity to pixels is drawn, where queries are texts (default: those with most pixels)",
     )
     add_base_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="diagnostics.json once more, here")
@@ -75,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
                 space=options.space,
                 num_attention_images=options.attention_images,
                 attention_queries=options.queries,
+                similar_classes=options.similarity,
                 facts=RunFacts.of(one.model, one.folder, one.recipe),
                 sources=sources,
                 device=find_device(options.device),

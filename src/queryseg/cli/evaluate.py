@@ -12,7 +12,7 @@ from queryseg.cli.corruption_options import add_corruption_options, with_corrupt
 from queryseg.cli.evaluated_runs import EvaluatedRun, open_runs
 from queryseg.cli.evaluation_options import add_evaluation_options, named_sources
 from queryseg.cli.output import check_json, console, progress_bar, write_json
-from queryseg.cli.run_options import add_base_option
+from queryseg.cli.run_options import add_base_option, add_class_options
 from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import protocol_of
@@ -85,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose published points stand beside the runs in the plot of mIoU against time (default %(default)s)",
     )
     add_base_option(parser)
+    add_class_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table for machines")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a self-contained report with pictures")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables for a README or a pull request")

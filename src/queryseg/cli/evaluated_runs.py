@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from queryseg.cli.evaluation_options import chosen_protocol
-from queryseg.cli.run_options import tell_base
+from queryseg.cli.run_options import asked_classes, tell_base, tell_classes
 from queryseg.data.dataset import SegmentationDataset, layout_and_split
 from queryseg.data.protocol import Protocol, ProtocolPreset, protocol_of
 from queryseg.errors import UsageError
 from queryseg.evaluation.class_agreement import check_classes, check_same_classes
 from queryseg.evaluation.domain_table import RunFacts
 from queryseg.inference.engine import Engine, SegmentationEngine
+from queryseg.inference.open_vocabulary import with_classes
 from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import bases_for, read_model
 from queryseg.loading import is_exported
@@ -120,11 +121,16 @@ def _open(
 ) -> EvaluatedRun:
     """An exported file must be able to see every data set as the protocol says."""
     if not is_exported(path):
-        loaded = read_model(path, options.allow_code, base)
+        loaded = with_classes(read_model(path, options.allow_code, base), asked_classes(options), options.text_tower)
         tell_base(path)
+        tell_classes(loaded.vocabulary)
         facts = RunFacts.of(loaded.model, loaded.folder, loaded.recipe)
+        if loaded.vocabulary is not None:
+            facts = replace(facts, checkpoint=f"{facts.checkpoint}; {loaded.vocabulary}")
         protocol = chosen_protocol(options, recorded_protocol(loaded.recipe))
         return EvaluatedRun(path, loaded.model, protocol, facts, seen, recorded_task(loaded.recipe))
+    if options.classes is not None or options.text_tower is not None:
+        raise UsageError(f"{path} was exported with its classes; leave --classes out, or export the run with them.")
     from queryseg.export.exported_engine import check_protocol, open_exported
 
     engine = open_exported(path, options.device)

@@ -8,12 +8,13 @@ from typing import get_args
 
 from queryseg.cli.evaluation_options import named_sources
 from queryseg.cli.output import check_json, console, progress_bar, write_json
-from queryseg.cli.run_options import add_run_options, tell_base
+from queryseg.cli.run_options import add_class_options, add_run_options, asked_classes, tell_base, tell_classes
 from queryseg.data.data_file import open_data
 from queryseg.errors import UsageError
 from queryseg.export.export_record import ExportPrecision
 from queryseg.export.exported_engine import FORMATS
 from queryseg.export.exporter import ExportOptions, export_model
+from queryseg.inference.open_vocabulary import with_classes
 from queryseg.inference.predictor import recorded_protocol
 from queryseg.inference.query_pruning import TOLERANCE
 from queryseg.inference.run_folder import read_model
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="where the gate runs the file (default auto)")
     add_run_options(parser)
+    add_class_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the gate's figures, for machines")
 
 
@@ -73,7 +75,9 @@ def run(options: argparse.Namespace) -> int:
     datasets = {name: open_data(path) for name, path in named_sources(options.data).items()} or None
     calibration = {name: open_data(path) for name, path in named_sources(options.calibrate).items()} or None
     loaded = read_model(options.run, options.allow_code, options.base)
+    loaded = with_classes(loaded, asked_classes(options), options.text_tower)
     tell_base(options.run)
+    tell_classes(loaded.vocabulary)
     protocol = recorded_protocol(loaded.recipe)
     crop = (loaded.recipe.get("data") or {}).get("crop")
     size = options.size or ([protocol.window] * 2 if protocol.window else crop)

@@ -13,7 +13,7 @@ from typing import get_args
 from queryseg.cli.evaluation_options import add_protocol_options, changed_protocol
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.predict_video import add_video_arguments, check_images_only, predict_video
-from queryseg.cli.run_options import add_run_options, tell_base
+from queryseg.cli.run_options import add_class_options, add_run_options, asked_classes, tell_base, tell_classes
 from queryseg.data.coco_panoptic import CocoPanoptic, PanopticImage, categories_of
 from queryseg.errors import UsageError
 from queryseg.inference.precision import InferencePrecision
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="make machine code for every image size: slow at first, faster then"
     )
     add_run_options(parser)
+    add_class_options(parser)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="files, and every class's share or a video's figures, for machines"
     )
@@ -63,8 +64,11 @@ def load_predictor(options: argparse.Namespace) -> Predictor:
         compile=options.compile,
         task=options.task,
         base=options.base,
+        classes=asked_classes(options),
+        text_tower=options.text_tower,
     )
     tell_base(options.run)
+    tell_classes(predictor.vocabulary)
     predictor.protocol = changed_protocol(options, predictor.protocol)
     return predictor
 
@@ -109,7 +113,8 @@ def run(options: argparse.Namespace) -> int:
         CocoPanoptic(categories_of(predictor.classes), tuple(annotations)).write(index)
         written.append(index.name)
     console.print(f"{len(images)} image(s) segmented into {out}: {', '.join(written)}", soft_wrap=True)
-    write_json(options.json, {"classes": list(predictor.classes.names), "images": results})
+    vocabulary = {} if predictor.vocabulary is None else {"vocabulary": predictor.vocabulary.to_json()}
+    write_json(options.json, {"classes": list(predictor.classes.names), **vocabulary, "images": results})
     return 0
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import torch
 
-from queryseg.conversion import eomt, faseg, mask2former, mask2former_detectron2, mask2former_mmdetection, rein, soma
+from queryseg.conversion import (
+    eomt,
+    faseg,
+    mask2former,
+    mask2former_detectron2,
+    mask2former_mmdetection,
+    rein,
+    soma,
+    tqdm,
+)
 from queryseg.conversion.converted import Converted
 from queryseg.conversion.format import Format
 from queryseg.conversion.published_checkpoint import PublishedCheckpoint
@@ -36,10 +45,8 @@ FORMATS: tuple[Format, ...] = (
         Format.of_layout(name, faseg.convert, mask2former_detectron2.current_names)
         for name in ("faseg_resnet", "faseg_swin")
     ),
-    *(
-        Format.of_layout(name, None, obstacle="its method is not part of queryseg yet")
-        for name in ("tqdm_clip", "tqdm_eva02", "simcis")
-    ),
+    *(Format.of_layout(name, tqdm.convert) for name in ("tqdm_clip", "tqdm_eva02")),
+    Format.of_layout("simcis", None, obstacle="its method is not part of queryseg yet"),
     *(
         Format.of_layout(f"mask2former_{code.__name__.rpartition('_')[2]}_{trunk}", code.convert, code.current_names)
         for code in (mask2former_detectron2, mask2former_mmdetection)

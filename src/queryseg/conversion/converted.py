@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class Converted:
     unexpected those of them that the layout does not know either
     layout     what the file is
     verified   whether names and shapes of the layout were read where its authors define them
+    aside      what only further training and other class names read (`text_prompt.safetensors`)
     """
 
     recipe: dict[str, Any]
@@ -33,6 +34,7 @@ class Converted:
     unexpected: tuple[str, ...] = ()
     layout: str = ""
     verified: bool = True
+    aside: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def unnamed(self) -> bool:

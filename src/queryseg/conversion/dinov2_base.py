@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from queryseg.backbones import PlainViT
-from queryseg.backbones.weights import read_tensors
 from queryseg.conversion.converted import Rules
 from queryseg.errors import CheckpointError
+from queryseg.weight_file import read_tensors
 
 PATCH, IMAGE = 16, 512
 """What Rein and SoMA resize DINOv2 to, whose own patches are 14 wide."""

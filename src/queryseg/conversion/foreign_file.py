@@ -18,9 +18,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from queryseg.backbones.weights import is_torchscript, read_content, state_dict_of
 from queryseg.conversion.restricted_unpickler import Array, RestrictedUnpickler, ScriptedModule
 from queryseg.errors import CheckpointError
+from queryseg.weight_file import is_torchscript, read_content, state_dict_of
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a file that torch.save wrote before PyTorch 1.6."""

@@ -20,14 +20,15 @@ from queryseg.data.whole_file import write_whole
 from queryseg.errors import InputError
 
 
-def rare_class_weights(pixel_counts: Tensor, temperature: float = 0.01) -> Tensor:
-    """How often each image is drawn, from the pixels of each class in it: (N, K) → (N,) float64, summing to 1.
+def rare_class_shares(pixel_counts: Tensor, temperature: float = 0.01, min_pixels: int = 0) -> Tensor:
+    """How often each image is drawn for the sake of each class, from the pixels of each class in it: (N, K) → (N, K)
+    float64, summing to 1. The sum of a row is how often the image is drawn; within a row, the classes it is drawn for.
 
-    A class is drawn with P(c) ∝ exp((1 − f_c)/T), where f_c is its share of all pixels, then one of the images that
-    contain it; returned is each image's total probability. Classes that never occur are never drawn.
+    A class is drawn with P(c) ∝ exp((1 − f_c)/T), where f_c is its share of all pixels, then one of the images with
+    more than `min_pixels` of it. Classes that no image shows enough of are never drawn.
 
-    Source: DAFormer (Hoyer et al. 2022), eq. 4–5, T = 0.01.
-    Deviation: the crop is not redrawn until it contains the class.
+    Source: DAFormer (Hoyer et al. 2022), eq. 4–5, T = 0.01, images with more than 3000 pixels of the class; tqdm's code
+    sets T = 100, which draws all classes nearly alike.
     """
     if temperature <= 0:
         raise InputError(
@@ -36,10 +37,16 @@ def rare_class_weights(pixel_counts: Tensor, temperature: float = 0.01) -> Tenso
     counts = pixel_counts.double()
     if counts.sum() == 0:
         raise InputError("No image has a labelled pixel, so rare classes cannot be sampled; check the label map.")
+    contains = (counts > min_pixels).double()
+    if contains.sum() == 0:
+        raise InputError(
+            f"No image has more than {min_pixels} pixels of any class, so rare classes cannot be sampled; lower "
+            "data.rare_class_min_pixels."
+        )
     frequency = counts.sum(0) / counts.sum()
-    probability = ((1 - frequency) / temperature).masked_fill(frequency == 0, -torch.inf).softmax(0)
-    contains = (counts > 0).double()
-    return contains @ (probability / contains.sum(0).clamp(min=1))
+    never = contains.sum(0) == 0
+    probability = ((1 - frequency) / temperature).masked_fill(never, -torch.inf).softmax(0)
+    return contains * (probability / contains.sum(0).clamp(min=1))
 
 
 def class_pixel_counts(

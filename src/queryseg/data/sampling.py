@@ -1,6 +1,6 @@
 """The order in which training sees samples: a pure function of the seed, so that a run resumes anywhere.
 
-Shape legend: N samples.
+Shape legend: N samples, K classes.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class DrawnSample(Sample):
 
 
 class Transform(Protocol):
-    """Augments one sample with the randomness that its draw is given."""
+    """Augments one sample with the randomness that its draw is given. label: the class that it was drawn for."""
 
-    def __call__(self, sample: Sample, generator: Generator) -> Sample: ...
+    def __call__(self, sample: Sample, generator: Generator, label: int | None = None) -> Sample: ...
 
 
 class StepBatchSampler(Sampler[list[Draw]]):
@@ -139,19 +139,27 @@ def shard_order(sizes: Sequence[int], generator: Generator) -> Tensor:
 
 
 class TrainingSet(Dataset[DrawnSample]):
-    """Maps a draw to its transformed sample; the transform's randomness depends on (seed, position) alone."""
+    """Maps a draw to its transformed sample; the transform's randomness depends on (seed, position) alone.
 
-    def __init__(self, dataset: SegmentationDataset, transform: Transform, seed: int) -> None:
+    shares  (N, K) how often each sample is drawn for the sake of each class (`rare_class_shares`); the transform is
+            told one of these classes. None: samples are drawn for their own sake
+    """
+
+    def __init__(
+        self, dataset: SegmentationDataset, transform: Transform, seed: int, shares: Tensor | None = None
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.shares = shares
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> DrawnSample:
         generator = seeded(self.seed, _TRANSFORM, draw.position)
-        sample = self.transform(self.dataset[draw.index], generator)
+        label = None if self.shares is None else int(self.shares[draw.index].multinomial(1, generator=generator))
+        sample = self.transform(self.dataset[draw.index], generator, label)
         return DrawnSample(sample.image, sample.label_map, sample.name, sample.instance_map, position=draw.position)
 
 

@@ -37,7 +37,10 @@ class TrainingTransform:
     crop                (h, w) of the result
     short_sides         the short side becomes one of these, each equally likely
     max_long_side       limits the resize of long images
+    resize_range        instead of these two: the image becomes so many times its size, uniform between two numbers
     max_category_share  a crop of which one class covers this share or more is drawn again, at most 10 times
+    min_label_pixels    if an image was drawn for the sake of a class: crops are drawn again, size included, at most 10
+                        times, until one shows more than so many pixels of it; None: never
     flip                probability of mirroring
     distort             photometric distortion: brightness ±32, contrast and saturation ×0.5–1.5, hue ±18 of 180, each
                         with probability one half
@@ -48,7 +51,8 @@ class TrainingTransform:
     Only the part of the image that ends up in the crop is resized; the result equals resizing all of it first, but for
     the rounding of ties (Pillow rounds after each of its two passes: at most 2 of 255, in few pixels).
 
-    Source: protocols.md §6 (mmsegmentation's RandomChoiceResize, RandomCrop, RandomFlip, PhotoMetricDistortion).
+    Source: protocols.md §6 (mmsegmentation's RandomChoiceResize, RandomCrop, RandomFlip, PhotoMetricDistortion);
+    min_label_pixels: DAFormer (Hoyer et al. 2022), 1500.
     Deviations: reducing is antialiased, labels are sampled at pixel centres (mmsegmentation: half a pixel aside), and
     saturation and hue share one trip through 8-bit HSV (256 hues instead of 180).
     """
@@ -63,6 +67,8 @@ class TrainingTransform:
         distort: bool = True,
         pad_color: Color = (124, 116, 104),
         instances: bool = False,
+        resize_range: tuple[float, float] | None = None,
+        min_label_pixels: int | None = None,
     ) -> None:
         if len(crop) != 2 or min(crop) < 1:
             raise InputError(f"'crop' is {crop}; give height and width in pixels, as in [512, 512].")
@@ -72,6 +78,8 @@ class TrainingTransform:
             raise InputError(
                 f"'max_category_share' is {max_category_share} and 'flip' is {flip}; both are shares of 1."
             )
+        if resize_range is not None and not 0 < resize_range[0] <= resize_range[1]:
+            raise InputError(f"'resize_range' is {list(resize_range)}; give a smallest and a largest factor above 0.")
         self.crop = (int(crop[0]), int(crop[1]))
         self.short_sides = tuple(short_sides)
         self.max_long_side = max_long_side
@@ -80,12 +88,18 @@ class TrainingTransform:
         self.distort = distort
         self.pad_color = pad_color
         self.instances = instances
+        self.resize_range = resize_range
+        self.min_label_pixels = min_label_pixels
 
-    def __call__(self, sample: Sample, generator: Generator) -> Sample:
+    def __call__(self, sample: Sample, generator: Generator, label: int | None = None) -> Sample:
         """image (3, h, w) uint8, label_map (h, w) uint8. All randomness comes from the generator, so that a sample is
-        the same in whichever process and after whichever interruption it is made."""
-        size = self._resized(sample.label_map.shape, generator)
-        window, (rows, columns), label_map = self._window(sample.label_map.numpy(), size, generator)
+        the same in whichever process and after whichever interruption it is made. label: the class that it was drawn
+        for, if any."""
+        for _ in range(1 + _MAX_REDRAWS):
+            size = self._resized(sample.label_map.shape, generator)
+            window, (rows, columns), label_map = self._window(sample.label_map.numpy(), size, generator)
+            if label is None or self.min_label_pixels is None or (label_map == label).sum() > self.min_label_pixels:
+                break
         instance_map = None
         if self.instances and sample.instance_map is not None:
             instance_map = sample.instance_map.numpy()[rows].take(columns, 1)
@@ -107,6 +121,9 @@ class TrainingTransform:
     def _resized(self, shape: Sequence[int], generator: Generator) -> tuple[int, int]:
         """(height, width) to which the whole image would be resized."""
         height, width = shape
+        if self.resize_range is not None:
+            factor = _uniform(generator, *self.resize_range)
+            return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
         short = self.short_sides[_integer(len(self.short_sides), generator)]
         scale = min(short / min(height, width), self.max_long_side / max(height, width))
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))

@@ -43,5 +43,7 @@ class KeptQueries(Heads):
             return None if x is None else x.index_select(1, self.kept)
 
         content = queries.content.index_select(1, self.kept)
-        some = replace(queries, content=content, position=rows(queries.position), boxes=rows(queries.boxes))
+        extras = {**queries.extras, "kept_rows": self.kept}
+        position, boxes = rows(queries.position), rows(queries.boxes)
+        some = replace(queries, content=content, position=position, boxes=boxes, extras=extras)
         return self.heads(some, mask_features)

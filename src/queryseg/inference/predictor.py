@@ -24,6 +24,7 @@ from queryseg.inference.precision import InferencePrecision, check_precision, ma
 from queryseg.inference.query_pruning import TOLERANCE, PruningReport, prune_queries
 from queryseg.inference.segment import found_segments
 from queryseg.inference.segmentation import Segmentation
+from queryseg.inference.vocabulary import Vocabulary
 from queryseg.inference.windows import batch_labels, protocol_labels, protocol_scores, show, windowed_if_large
 from queryseg.segmenter import Segmenter
 from queryseg.types import Task
@@ -70,6 +71,8 @@ class Predictor:
             raise InputError(f"strip_tokens is {strip_tokens}; give at least 1 patch.")
         self.classes = classes
         self.protocol = protocol or Protocol()
+        self.vocabulary: Vocabulary | None = None
+        """Set by `queryseg.load` for other classes than those of training."""
         self.precision = precision
         self.task: Task = task
         self.engine: SegmentationEngine

@@ -1,20 +1,19 @@
 """A run on disk: recipe.yaml beside model.safetensors.
 
 `DIR` of a run holds recipe.yaml (resolved), model.safetensors, last.ckpt (to resume), metrics.csv and TensorBoard
-events; base.json, if an adapter was trained on weights that are not stored with it.
+events; base.json, if an adapter was trained on weights that are not stored with it; text_prompt.safetensors, if its
+queries are texts.
 Loading never executes code: safetensors, and a recipe that may only name classes of queryseg unless the caller opts in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -23,8 +22,10 @@ from torch import Tensor
 from queryseg.data.class_table import ClassTable, class_table
 from queryseg.data.whole_file import whole_file
 from queryseg.errors import CheckpointError, RecipeError
+from queryseg.inference.vocabulary import Vocabulary
 from queryseg.recipe_file import Resolved, build_model, build_untrained, with_pretrained
 from queryseg.segmenter import Segmenter
+from queryseg.weight_file import weights_hash
 
 RECIPE = "recipe.yaml"
 MODEL = "model.safetensors"
@@ -55,6 +56,7 @@ class LoadedRun:
     """A trained model with what is needed to use and to describe it. The model is in eval mode.
 
     base: what its adapter was trained on, compared by its hash; None if the run holds all of its weights.
+    vocabulary: of other classes than those of training, see `with_classes`; None: those of training.
     """
 
     model: Segmenter
@@ -62,6 +64,7 @@ class LoadedRun:
     recipe: Resolved
     folder: Path
     base: Base | None = None
+    vocabulary: Vocabulary | None = None
 
 
 def write_recipe(folder: Path, resolved: Mapping[str, Any]) -> None:
@@ -138,16 +141,6 @@ def _build_on_base(
 def base_weights(model: Segmenter) -> dict[str, Tensor]:
     """By their names in the model: what an adapter left as it was."""
     return {f"backbone.{name}": value for name, value in model.backbone.base().items()}
-
-
-def weights_hash(weights: Mapping[str, Tensor]) -> str:
-    """sha256 of names, shapes, kinds and values, whatever device they are on and whichever file they came from."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def fill_base(model: Segmenter, base: Base, folder: Path) -> None:

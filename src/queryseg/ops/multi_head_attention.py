@@ -17,7 +17,10 @@ from queryseg.full_precision import at_least_float32, full_precision
 
 class MultiHeadAttention(nn.Module):
     """Fused attention unless the weights are asked for. Batch first; weights and their initialisation as in
-    nn.MultiheadAttention, whose masks must be repeated for every head."""
+    nn.MultiheadAttention, whose masks must be repeated for every head.
+
+    bias: of the projections of queries, keys and values; the last one always has one.
+    """
 
     if TYPE_CHECKING:
 
@@ -30,17 +33,24 @@ class MultiHeadAttention(nn.Module):
             weights: bool = False,
         ) -> tuple[Tensor, Tensor | None]: ...
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    in_proj_bias: Tensor | None
+
+    def __init__(self, width: int, num_heads: int, bias: bool = True) -> None:
         super().__init__()
         if num_heads < 1 or width % num_heads:
             raise RecipeError(f"width {width} cannot be split among {num_heads} heads; choose a multiple of num_heads.")
         self.num_heads = num_heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.register_parameter("in_proj_bias", nn.Parameter(torch.zeros(3 * width)) if bias else None)
         self.out_proj = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
+
+    def projections(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Matrix and bias for queries, for keys, for values."""
+        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        return list(zip(self.in_proj_weight.chunk(3), biases, strict=True))
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, blocked: Tensor | None = None, weights: bool = False
@@ -51,10 +61,9 @@ class MultiHeadAttention(nn.Module):
         Returns (B, Q, D) and, if `weights`, the attention weights (B, Q, S), averaged over heads, in the graph; scores
         and weights are never in half precision.
         """
-        matrices, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         query, key, value = (
             F.linear(x, matrix, bias).view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
-            for x, matrix, bias in zip((query, key, value), matrices, biases, strict=True)
+            for x, (matrix, bias) in zip((query, key, value), self.projections(), strict=True)
         )
         visible = None if blocked is None else ~blocked[:, None]
         attention = None

@@ -25,10 +25,7 @@ class RowColumnAttention(MultiHeadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """query (B, Q, D), key and value (B, h, w, D) → (B, Q, D), None: it knows no mask and gives no weights"""
         assert blocked is None, "row-column attention takes no mask"
-        (to_query, to_key, to_value), (bias_query, bias_key, bias_value) = (
-            self.in_proj_weight.chunk(3),
-            self.in_proj_bias.chunk(3),
-        )
+        (to_query, bias_query), (to_key, bias_key), (to_value, bias_value) = self.projections()
 
         def split(x: Tensor) -> Tensor:
             """(B, …, D) → (B, G, …, D/G)"""

@@ -41,7 +41,14 @@ class DeformableLayer(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, cells: Cells) -> Tensor:
         """x (B, S, D), position (1 or B, S, D) → (B, S, D)"""
-        x = self.attention_norm(x + self.attention(x, position, cells))
+        return self.think(self.look_around(x, position, cells))
+
+    def look_around(self, x: Tensor, position: Tensor, cells: Cells) -> Tensor:
+        """The half with deformable attention."""
+        return self.attention_norm(x + self.attention(x, position, cells))  # type: ignore[no-any-return]
+
+    def think(self, x: Tensor) -> Tensor:
+        """The feed-forward half."""
         return self.feed_forward_norm(x + self.reduce(F.relu(self.expand(x))))  # type: ignore[no-any-return]
 
 
@@ -64,6 +71,7 @@ class Deformable(PixelDecoder):
     """
 
     provides = frozenset({"level_positions"})
+    layer: type[DeformableLayer] = DeformableLayer
 
     def __init__(
         self,
@@ -96,7 +104,7 @@ class Deformable(PixelDecoder):
             nn.init.zeros_(entrance.bias)  # type: ignore[arg-type]
         self.inputs = nn.ModuleList(nn.Sequential(entrance, nn.GroupNorm(groups, width)) for entrance in entrances)
         self.encoder_level_embed = nn.Parameter(torch.randn(NUM_LEVELS, width))
-        self.layers = nn.ModuleList(DeformableLayer(width, hidden, num_heads, num_points) for _ in range(num_layers))
+        self.layers = nn.ModuleList(self.layer(width, hidden, num_heads, num_points) for _ in range(num_layers))
         lateral, smooth = nn.Conv2d(finest, width, 1, bias=False), nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.lateral = nn.Sequential(lateral, nn.GroupNorm(groups, width))
         self.smooth = nn.Sequential(smooth, nn.GroupNorm(groups, width), nn.ReLU())
@@ -118,22 +126,27 @@ class Deformable(PixelDecoder):
         tables = {name for name, _ in self.named_parameters() if name.endswith((".rows", ".columns"))}
         return frozenset({"encoder_level_embed", "decoder_level_embed"} | tables)
 
-    def exchange(self, maps: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
+    def exchange(self, maps: Sequence[Tensor], positions: Sequence[Tensor], features: Features) -> list[Tensor]:
         """What the layers make of the coarse levels: (B, D, h, w) each → the same shapes."""
         sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
         cells = Cells(sizes, maps[0])
         x = torch.cat([tokens_of(m) for m in maps], 1)
         position = torch.cat([tokens_of(p) + e for p, e in zip(positions, self.encoder_level_embed, strict=True)], 1)
-        for layer in self.layers:
-            x = layer(x, position, cells)
+        x = self.run_layers(x, position, cells, features)
         parts = torch.split(x, [height * width for height, width in sizes], 1)
         return [part.transpose(1, 2).reshape(m.shape) for part, m in zip(parts, maps, strict=True)]
+
+    def run_layers(self, x: Tensor, position: Tensor, cells: Cells, features: Features) -> Tensor:
+        """x (B, S, D), position (1 or B, S, D) → (B, S, D). features: as the backbone and the query source left them"""
+        for layer in self.layers:
+            x = layer(x, position, cells)
+        return x
 
     def forward(self, features: Features) -> Features:
         *coarse, finest = features.levels
         inputs = [entrance(level) for entrance, level in zip(self.inputs, features.levels, strict=False)]
         positions = [encode(x) for encode, x in zip(self.encodings, inputs, strict=False)]
-        maps = self.exchange(inputs[: len(coarse)], positions[: len(coarse)])
+        maps = self.exchange(inputs[: len(coarse)], positions[: len(coarse)], features)
         fine = self.lateral(finest)
         fine = self.smooth(fine + F.interpolate(maps[-1], fine.shape[-2:], mode="bilinear", align_corners=False))
         if len(self.encodings) > len(coarse):

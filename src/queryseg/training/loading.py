@@ -14,7 +14,7 @@ from queryseg.data.batch import Batch, collate
 from queryseg.data.class_table import ClassTable
 from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset, sample_name
-from queryseg.data.rare_classes import class_pixel_counts, rare_class_weights
+from queryseg.data.rare_classes import class_pixel_counts, rare_class_shares
 from queryseg.data.sampling import StepBatchSampler, TrainingSet
 from queryseg.data.shards import Shards
 from queryseg.data.transforms import TrainingTransform
@@ -70,10 +70,10 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """All micro-batches of this process from `step` on. folder: keeps the class counts of rare-class sampling."""
     data, training = recipe.data, recipe.training
-    weights = None
+    shares = None
     if data.rare_class_temperature is not None:
         counts = class_pixel_counts(dataset, data.num_workers, folder / CLASS_PIXELS)
-        weights = rare_class_weights(counts, data.rare_class_temperature)
+        shares = rare_class_shares(counts, data.rare_class_temperature, data.rare_class_min_pixels)
     red, green, blue = (round(255 * mean) for mean in recipe.model.backbone.mean)  # so that padding becomes zero
     transform = TrainingTransform(
         data.crop,
@@ -84,14 +84,17 @@ def training_loader(
         data.distort,
         (red, green, blue),
         instances=data.task != "semantic",
+        resize_range=data.resize_range,
+        min_label_pixels=data.rare_class_crop_pixels,
     )
     first, end = step * training.accumulate, training.steps * training.accumulate
+    weights = None if shares is None else shares.sum(1)
     shards = dataset.shard_sizes if isinstance(dataset, Shards) else None
     sampler = StepBatchSampler(
         len(dataset), training.batch_size, recipe.seed, first, end, rank, world_size, weights, shards
     )
     return DataLoader(
-        TrainingSet(dataset, transform, recipe.seed),  # type: ignore[arg-type]  # the type of what `collate` makes
+        TrainingSet(dataset, transform, recipe.seed, shares),  # type: ignore[arg-type]  # the type of what `collate` makes
         batch_sampler=sampler,
         collate_fn=partial(collate, task=data.task, things=recipe.class_table.things),
         num_workers=data.num_workers,

@@ -11,6 +11,10 @@ import random
 import numpy as np
 import torch
 
+from queryseg.recipe import TrainingSettings
+
+_MMCV_WARMUP_FROM = 1e-6
+
 
 def rate_factor(step: int, steps: int, warmup: float = 0.0, power: float = 0.9) -> float:
     """Share of the full learning rate at 0 ≤ step < steps.
@@ -25,6 +29,26 @@ def rate_factor(step: int, steps: int, warmup: float = 0.0, power: float = 0.9) 
         return (step + 1) / (rising + 1)
     falling: float = (1 - (step - rising) / (steps - rising)) ** power
     return falling
+
+
+def learning_rate(step: int, settings: TrainingSettings, factor: float = 1.0) -> float:
+    """Of parameters that learn at `factor` of the full rate, at 0 ≤ step < steps.
+
+    With the full rate r and the floor m = min(r, min_learning_rate), "poly" decays from r to m after the warm-up, see
+    `rate_factor`. "mmcv_poly", with w warm-up steps: (m + (r − m) · (1 − step/steps)^power) · (1 − (1 − step/w) · (1 −
+    1e-6)), the last factor before step w alone.
+
+    Source: mmcv 1's PolyLrUpdaterHook with a linear warm-up, whose floor is the same for every group of parameters; as
+    tqdm's configurations use it, spec §6. Deviation: there, a rate below the floor rises to it.
+    """
+    full = factor * settings.learning_rate
+    floor = min(full, settings.min_learning_rate)
+    rising = round(settings.warmup * settings.steps)
+    if settings.schedule == "mmcv_poly":
+        rise = 1 - (1 - step / rising) * (1 - _MMCV_WARMUP_FROM) if step < rising else 1.0
+        return rise * (floor + (full - floor) * rate_factor(step, settings.steps, power=settings.power))
+    share = rate_factor(step, settings.steps, settings.warmup, settings.power)
+    return full * share if step < rising else floor + (full - floor) * share
 
 
 def decayed(step: int, steps: int, first: float, final: float | None) -> float:

@@ -11,10 +11,12 @@ from torch import nn
 
 from queryseg.contracts import Objective
 from queryseg.errors import CheckpointError, InputError, UsageError
-from queryseg.inference.run_folder import MODEL, Base, base_weights, read_weights, weights_hash
+from queryseg.inference.run_folder import MODEL, Base, base_weights, read_weights
+from queryseg.inference.text_prompt import training_weights
 from queryseg.segmenter import Segmenter
 from queryseg.training.checkpoint import CHECKPOINT
 from queryseg.training.loading import CLASS_PIXELS
+from queryseg.weight_file import weights_hash
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def start_from_weights(model: Segmenter, source: Path) -> TakenWeights:
 
     Raises: CheckpointError if nothing fits.
     """
-    weights = read_weights(weights_file(source))
+    weights = read_weights(weights_file(source)) | training_weights(source)
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fitting:

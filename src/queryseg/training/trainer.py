@@ -29,9 +29,9 @@ from queryseg.inference.run_folder import (
     load_weights,
     read_base,
     write_base,
-    write_model,
     write_recipe,
 )
+from queryseg.inference.text_prompt import write_trained
 from queryseg.recipe import Recipe
 from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training import checkpoint
@@ -45,7 +45,7 @@ from queryseg.training.pictures import prediction_picture
 from queryseg.training.progress import Progress
 from queryseg.training.records import Records
 from queryseg.training.references import References
-from queryseg.training.schedule import decayed, rate_factor, reseed
+from queryseg.training.schedule import decayed, learning_rate, reseed
 from queryseg.training.start import Beginning, TakenWeights, find_base, start_from_weights, take_over
 from queryseg.training.step import TrainingStep, build_objectives
 from queryseg.training.summary import summary_lines, trunk_lines
@@ -91,6 +91,7 @@ class Trainer:
         earlier = out if beginning.resume else beginning.fork
         begins_here = earlier is None and beginning.start_from is None
         self.model = build_segmenter(classes.names, recipe.model, initialise=begins_here)
+        self.model.begin_training()
         given = frozenset({"previous_task"} if previous else ())
         objectives = build_objectives(self.model, recipe.objectives, given, recipe.data.task)
         source = beginning.start_from
@@ -170,10 +171,9 @@ class Trainer:
     def optimise(self, stream: Iterator[Batch], stop: StopRequest) -> bool:
         """One optimiser step. Returns whether a process was asked to stop."""
         fabric, settings = self.fabric, self.settings
-        rate = settings.learning_rate * rate_factor(self.step, settings.steps, settings.warmup, settings.power)
         decay = decayed(self.step, settings.steps, settings.weight_decay, settings.final_weight_decay)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = learning_rate(self.step, settings, group["factor"])
             group["weight_decay"] = decay if group["decays"] else 0.0
         seen, found = [], []
         for part in range(settings.accumulate):
@@ -241,8 +241,7 @@ class Trainer:
         if self.records is None:
             return
         # the rate that the last step used
-        rate = rate_factor(self.step - 1, self.settings.steps, self.settings.warmup, self.settings.power)
-        row = {"step": self.step, "learning_rate": self.settings.learning_rate * rate}
+        row = {"step": self.step, "learning_rate": learning_rate(self.step - 1, self.settings)}
         scores = {f"miou/{name}": score for name, score in self.scores.items()} if validated else {}
         scores |= {f"pq/{name}": quality for name, quality in self.qualities.items()} if validated else {}
         row |= means | scores | pace
@@ -258,7 +257,7 @@ class Trainer:
         """model.safetensors first: where last.ckpt says that the run is complete, the model is too."""
         if self.records is not None:
             self.records.flush()
-            write_model(self.out, self._trained(self.result))
+            write_trained(self.out, self.result, self._trained(self.result))
             checkpoint.write_checkpoint(self.path, self._state())
         self.fabric.barrier()
 

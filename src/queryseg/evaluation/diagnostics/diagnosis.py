@@ -26,6 +26,7 @@ from queryseg.errors import InputError, RecipeError
 from queryseg.evaluation.diagnostics.attention_maps import AttendedImage, attended_image, check_chosen, shows_attention
 from queryseg.evaluation.diagnostics.domain_queries import FIGURES, DomainQueries, Prototypes, domain_queries, plain
 from queryseg.evaluation.diagnostics.query_observer import ObservedQueries, QueryObserver
+from queryseg.evaluation.diagnostics.text_similarity import SimilarImage, check_similar, shows_similarity, similar_image
 from queryseg.evaluation.domain_table import DomainTable, RunFacts, evaluate_many
 from queryseg.evaluation.evaluator import spread, untouched
 from queryseg.metrics.principal_axes import principal_axes
@@ -101,6 +102,7 @@ class Diagnosis:
     map      None if no image of the source domain has enough labelled pixels of any class
     table    mIoU of the images that were looked at, with the run's facts; None during training, which has its own
     attention  where chosen queries look, in some images of each data set; {} without cross-attention
+    similarity  how well pixels of these images tell a class; {} for queries that are no texts
     notes    sentences that must stand beside the figures: what counts as active, how queries are told apart
     """
 
@@ -110,6 +112,7 @@ class Diagnosis:
     notes: tuple[str, ...]
     table: DomainTable | None = None
     attention: Mapping[str, tuple[AttendedImage, ...]] = field(default_factory=dict)
+    similarity: Mapping[str, tuple[SimilarImage, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -162,6 +165,13 @@ class Diagnosis:
                 name: [{"image": one.name, "queries": list(one.queries)} for one in images]
                 for name, images in self.attention.items()
             },
+            "text_similarity": {
+                name: [
+                    {"image": one.name, "clarity": {self.classes.names[c.label]: c.clarity for c in one.classes}}
+                    for one in images
+                ]
+                for name, images in self.similarity.items()
+            },
             "domains": domains,
         }
 
@@ -171,6 +181,10 @@ KEYS: Mapping[str, str] = {
     "map.prototypes": "position of each prototype on the two axes of query_prototypes.png",
     "map.explained": "share of the variance along each of the axes",
     "attention.*": "images and queries of attention.png, per data set; none without cross-attention",
+    "text_similarity.*": "images and classes of text_similarity.png, per data set; none where queries are no texts",
+    "text_similarity.*.clarity": "mean similarity of a class's pixels less that of all others, per kind of map: "
+    "to_text, to its text; layers and without_text_attention, to the mean of its cells before each layer of the pixel "
+    "decoder and after the last",
     "domains.*.data": "where the data set comes from",
     "domains.*.mean_iou": "of the images that were looked at",
     "domains.*.num_images": "images that were looked at; windows count singly",
@@ -212,6 +226,7 @@ def diagnose(
     space: Space = "mask",
     num_attention_images: int = 2,
     attention_queries: Sequence[int] | None = None,
+    similar_classes: Sequence[str] | None = None,
     facts: RunFacts | None = None,
     sources: Mapping[str, str] | None = None,
     device: torch.device | None = None,
@@ -224,6 +239,8 @@ def diagnose(
     space       where queries meet pixels, see `Space`
     num_attention_images  per data set, of which attention is drawn, where the model has cross-attention
     attention_queries     whose attention; None: the most confident ones of different classes
+    similar_classes       names of classes whose similarity to pixels is drawn in the same images, where queries are
+                          texts; None: those with most pixels
     Others: see `evaluate_many`.
 
     Raises: RecipeError if the model has no queries; InputError
@@ -234,13 +251,19 @@ def diagnose(
         raise InputError(f"Attention maps of {num_attention_images} images are asked for; 0 draws none.")
     if attention_queries:
         check_chosen(model, attention_queries, max(attention_queries) + 1)
+    if similar_classes:
+        check_similar(model, similar_classes)
     attention: dict[str, tuple[AttendedImage, ...]] = {}
-    if shows_attention(model) and num_attention_images > 0:
+    similarity: dict[str, tuple[SimilarImage, ...]] = {}
+    if (shows_attention(model) or shows_similarity(model)) and num_attention_images > 0:
         with untouched(model if device is None else model.to(device)):
             for name, dataset in datasets.items():
-                samples = (dataset[index] for index in spread(len(dataset), num_attention_images))
+                samples = [dataset[index] for index in spread(len(dataset), num_attention_images)]
                 own = protocol_of(protocol, layout_and_split(dataset)[0])
-                attention[name] = tuple(attended_image(model, s, own, attention_queries) for s in samples)
+                if shows_attention(model):
+                    attention[name] = tuple(attended_image(model, s, own, attention_queries) for s in samples)
+                if shows_similarity(model):
+                    similarity[name] = tuple(similar_image(model, s, own, similar_classes) for s in samples)
     observers = {name: QueryObserver(model, space) for name in datasets}
     table = evaluate_many(
         model,
@@ -255,4 +278,4 @@ def diagnose(
     )
     observed = {name: observer.observed() for name, observer in observers.items()}
     diagnosis = Diagnosis.of(observed, table.evaluations[0].classes, query_notes(model, space), table)
-    return replace(diagnosis, attention=attention)
+    return replace(diagnosis, attention=attention, similarity=similarity)

@@ -19,6 +19,7 @@ from queryseg.evaluation.diagnostics.diagnosis import KEYS, Diagnosis
 from queryseg.evaluation.diagnostics.domain_queries import FIGURES
 from queryseg.evaluation.diagnostics.panels import Diagnoses, Panels, every_panel, overview
 from queryseg.evaluation.diagnostics.query_pictures import PICTURES
+from queryseg.evaluation.diagnostics.text_similarity_picture import TEXT_SIMILARITY
 from queryseg.evaluation.evaluation import percent
 from queryseg.evaluation.page import definitions, figure_boxes, inline_image, section, write_page
 from queryseg.evaluation.report import run_facts
@@ -36,7 +37,7 @@ def write_report(diagnoses: Diagnoses, folder: str | Path) -> None:
     """
     folder = Path(folder)
     sections = []
-    for name, picture in {**PICTURES, "attention": ATTENTION}.items():
+    for name, picture in {**PICTURES, "attention": ATTENTION, "text_similarity": TEXT_SIMILARITY}.items():
         panels = picture.draw(diagnoses)
         if panels:
             whole = overview(panels)
