@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from queryseg.cli.output import console, write_json
+from queryseg.continual.continual_run import train_continually
 from queryseg.errors import UsageError
-from queryseg.recipe_file import build, read_recipe, resolve
+from queryseg.recipe_file import Resolved, build, read_recipe, resolve
 from queryseg.training.launch import train
 from queryseg.training.sweep import read_sweep, train_sweep
 
@@ -26,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, saved, to resume or to fork")
     parser.add_argument("--sweep", type=Path, metavar="SWEEP.yaml", help="train its arms into --out; again: continue")
+    steps = parser.add_argument_group("continual recipes, which learn classes step by step")
+    steps.add_argument("--steps", type=step_range, metavar="A..B", help="only these steps; the one before is complete")
+    steps.add_argument("--order", metavar="ORDER", help="of the classes: table, random (drawn by --seed), or a list")
+    steps.add_argument("--first-step", type=Path, metavar="RUN", help="a run that takes the place of the first step")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default auto)")
     parser.add_argument("--devices", type=int, default=1, help="processes that train together (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the result for machines")
@@ -36,7 +41,16 @@ def run(options: argparse.Namespace) -> int:
     sys.path.insert(0, str(Path.cwd()))  # parts of one's own may lie beside the recipe
     if options.sweep is not None:
         return _sweep(options)
-    resolved = resolve(read_recipe(options.recipe, options.overrides))
+    ordered = [] if options.order is None else ["--continual.order", options.order]
+    content = read_recipe(options.recipe, options.overrides)
+    if content.get("continual") is None and (options.steps or options.order or options.first_step):
+        raise UsageError(
+            f"--steps, --order and --first-step are for recipes that learn classes step by step, and {options.recipe} "
+            "has no section 'continual'; leave them out."
+        )
+    resolved = resolve(read_recipe(options.recipe, [*options.overrides, *ordered]))
+    if resolved["continual"] is not None:
+        return _continual(options, resolved)
     result = train(
         build(resolved),
         resolved,
@@ -51,6 +65,34 @@ def run(options: argparse.Namespace) -> int:
     )
     console.print(f"The run is in {result.folder}.", soft_wrap=True)
     write_json(options.json, {"folder": str(result.folder), "steps": result.steps, "mean_iou": result.mean_iou})
+    return 0
+
+
+def step_range(text: str) -> tuple[int, int]:
+    """ "3..5" → (3, 5); "3" → (3, 3)."""
+    first, dots, last = text.partition("..")
+    try:
+        return int(first), int(last if dots else first)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no range of steps; write it as 3..5") from None
+
+
+def _continual(options: argparse.Namespace, resolved: Resolved) -> int:
+    if options.fork or options.until:
+        raise UsageError("--fork and --until are for single runs; a continual run takes --steps A..B and --resume.")
+    table = train_continually(
+        resolved,
+        options.out,
+        resume=options.resume,
+        steps=options.steps,
+        first_step=options.first_step,
+        start_from=options.start_from,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        console=console,
+    )
+    console.print(f"The runs of {len(table.steps)} steps and continual.html are in {options.out}.", soft_wrap=True)
+    write_json(options.json, {"folder": str(options.out), **table.to_json()})
     return 0
 
 

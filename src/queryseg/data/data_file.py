@@ -16,6 +16,7 @@ from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import InputError
 
 LAYOUTS: dict[str, str] = {
+    "class_subset": "queryseg.data.class_subset.ClassSubset",
     "corrupted": "queryseg.data.corruptions.corrupted_images.CorruptedImages",
     "folders": "queryseg.data.folders.Folders",
     "panoptic_folders": "queryseg.data.panoptic_folders.PanopticFolders",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,6 +26,21 @@ def rate_factor(step: int, steps: int, warmup: float = 0.0, power: float = 0.9) 
         return (step + 1) / (rising + 1)
     falling: float = (1 - (step - rising) / (steps - rising)) ** power
     return falling
+
+
+def milestone_factor(
+    step: int, steps: int, milestones: Sequence[float], drop: float = 0.1, warmup: float = 0.0
+) -> float:
+    """Share of the full learning rate at 0 ≤ step < steps: `drop` to the power of how many milestones (shares of the
+    steps) have passed, after a linear rise as in `rate_factor`.
+
+    Source: SimCIS spec §6; torch's MultiStepLR with whole steps.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    factor: float = drop ** sum(step >= round(share * steps) for share in milestones)
+    return factor
 
 
 def decayed(step: int, steps: int, first: float, final: float | None) -> float:

@@ -40,12 +40,12 @@ from queryseg.training.guard import DivergenceError, is_finite, save_failure
 from queryseg.training.interruption import StopRequest, TrainingInterrupted
 from queryseg.training.loading import batches, fingerprint, open_checked, training_loader
 from queryseg.training.meter import PACE, Meter
-from queryseg.training.parameter_groups import parameter_groups
+from queryseg.training.parameter_groups import freeze_others, parameter_groups
 from queryseg.training.pictures import prediction_picture
 from queryseg.training.progress import Progress
 from queryseg.training.records import Records
 from queryseg.training.references import References
-from queryseg.training.schedule import decayed, rate_factor, reseed
+from queryseg.training.schedule import decayed, milestone_factor, rate_factor, reseed
 from queryseg.training.start import Beginning, find_base, start_from_weights, take_over
 from queryseg.training.step import TrainingStep, build_objectives
 from queryseg.training.summary import summary_lines
@@ -98,6 +98,8 @@ class Trainer:
         self.loaded = frozenset(base_weights(self.model)) if self.base else frozenset[str]()
         if self.base is not None and earlier is not None:
             (check_base if self.base.file is None else fill_base)(self.model, self.base, earlier)
+        if self.settings.trained is not None:
+            freeze_others(self.model, self.settings.trained)
         groups = parameter_groups(self.model, objectives, self.settings)
         # one kernel for all tensors; it unscales by itself, which clipping under 16-mixed must do before
         fused = fabric.device.type in ("cpu", "cuda") and self.settings.precision != "16-mixed"
@@ -167,7 +169,7 @@ class Trainer:
     def optimise(self, stream: Iterator[Batch], stop: StopRequest) -> bool:
         """One optimiser step. Returns whether a process was asked to stop."""
         fabric, settings = self.fabric, self.settings
-        rate = settings.learning_rate * rate_factor(self.step, settings.steps, settings.warmup, settings.power)
+        rate = settings.learning_rate * self.rate_factor(self.step)
         decay = decayed(self.step, settings.steps, settings.weight_decay, settings.final_weight_decay)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -199,6 +201,13 @@ class Trainer:
             follow(self.average, self.model, settings.ema_decay if begun else 0.0)
         self.meter.add(table)
         return stopping
+
+    def rate_factor(self, step: int) -> float:
+        """Share of the full learning rate at this step."""
+        settings = self.settings
+        if settings.milestones is not None:
+            return milestone_factor(step, settings.steps, settings.milestones, settings.drop, settings.warmup)
+        return rate_factor(step, settings.steps, settings.warmup, settings.power)
 
     def validate(self) -> None:
         """mIoU on every validation set (of objects panoptic quality, too), what queries did there, and pictures. Never
@@ -238,8 +247,7 @@ class Trainer:
         if self.records is None:
             return
         # the rate that the last step used
-        rate = rate_factor(self.step - 1, self.settings.steps, self.settings.warmup, self.settings.power)
-        row = {"step": self.step, "learning_rate": self.settings.learning_rate * rate}
+        row = {"step": self.step, "learning_rate": self.settings.learning_rate * self.rate_factor(self.step - 1)}
         scores = {f"miou/{name}": score for name, score in self.scores.items()} if validated else {}
         scores |= {f"pq/{name}": quality for name, quality in self.qualities.items()} if validated else {}
         row |= means | scores | pace
