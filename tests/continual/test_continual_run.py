@@ -216,3 +216,57 @@ def test_options_of_continual_recipes_are_refused_for_others(data, tmp_path, cap
     path = tiny_continual.write_recipe(tmp_path / "recipe.yaml", content)
     assert main(["train", str(path), "--out", str(tmp_path / "run"), "--steps", "2..3"]) == 2
     assert "has no section 'continual'" in capsys.readouterr().err
+
+
+# ───────────────────────────── baselines ─────────────────────────────
+
+
+def test_replayed_images_keep_the_labels_of_their_step(data, tmp_path):
+    """Two images of memory: both of step 1 in step 2, one of each step in step 3; the bytes of their files."""
+    content = tiny_continual.recipe(data, continual__replay=2)
+    table = tiny_continual.run(content, tmp_path / "run")
+    new = {1: 7, 2: 7, 3: 4}
+    labels = {2: [{0, 1}, {0, 1}], 3: [{0, 1}, {2, 3}]}
+    for step, replayed in labels.items():
+        train = open_data(read_run_recipe(tmp_path / "run" / f"step_{step}")["data"]["train"])
+        assert len(train) == new[step] + 2
+        for place, known in enumerate(replayed, new[step]):
+            assert {*train[place].label_map.unique().tolist(), 255} <= known | {255}
+            assert known & set(train[place].label_map.unique().tolist())
+        names = [train.sample_name(place) for place in range(new[step], len(train))]
+        files = [data / folder / f"{name}.png" for name in names for folder in ("images", "labels")]
+        assert table.steps[step - 2].memory == {"images": sum(file.stat().st_size for file in files)}
+
+
+def test_frozen_parameters_learn_new_queries_and_class_rows_alone(data, tmp_path):
+    """Step 2: what step 1 left is bit by bit the same, but for the rows of the classes of step 2."""
+    sizes = {"num_queries": 5, "added": 3}
+    content = tiny_continual.recipe(
+        data,
+        model__queries={"class_path": "queryseg.queries.StagedQueries", "init_args": {**sizes, "position": False}},
+        model__decoder={
+            "class_path": "queryseg.decoders.QueryInjection",
+            "init_args": {
+                "heads": {"class_path": "queryseg.decoders.StagedHeads", "init_args": {**sizes, "norm": False}}
+            },
+        },
+        continual__trained=["queries", "decoder.heads.class_embed"],
+    )
+    tiny_continual.run(content, tmp_path / "run")
+    first, second, third = (load_file(tmp_path / "run" / f"step_{step}" / MODEL) for step in (1, 2, 3))
+    assert second.keys() - first.keys() == {"queries.content_stages.1"}
+    assert third["queries.content_stages.2"].shape[0] == 3
+    for name, value in first.items():
+        if name.endswith("class_embed.weight"):
+            moved = (value != second[name]).any(1).tolist()
+            assert moved == [False, False, True, True, False, False]
+            assert (second[name] != third[name]).any(1).tolist() == [False] * 4 + [True, False]
+        elif not name.endswith("class_embed.bias"):
+            assert torch.equal(value, second[name]), name
+    model = load(tmp_path / "run" / "step_3", device="cpu").engine.model
+    scores = model(model.normalise(torch.zeros(1, 3, 32, 32))).final.class_scores[0]
+    assert scores.shape == (11, 5)
+    known = scores.gt(0)
+    assert not known[:5, 2:].any()
+    assert not known[5:8, [0, 1, 4]].any()
+    assert not known[8:, :4].any()

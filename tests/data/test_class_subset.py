@@ -49,8 +49,20 @@ def test_images_with_a_class_and_without_others(source):
     assert chosen(containing=[1]) == ["a", "b"]
     assert chosen(containing=[1], without=[2]) == ["a"]
     assert chosen(containing=[0, 1], without=[2]) == ["a"]
-    assert chosen(names=["d", "a"]) == ["d", "a"]
     assert chosen(containing=[]) == []
+
+
+def test_few_images_are_chosen_so_that_classes_take_turns(source):
+    """One image per class first, and a smaller choice is a part of a larger one."""
+    for seed in range(4):
+        options = {"layout": "class_subset", "data": source, "containing": [0, 1], "seed": seed}
+        chosen = [open_data({**options, "balanced": number}) for number in (1, 2, 3, 9)]
+        assert [len(dataset) for dataset in chosen] == [1, 2, 3, 3]
+        assert "c" not in names(chosen[3])
+        assert names(chosen[3])[:2] == names(chosen[1])
+        assert names(chosen[1])[:1] == names(chosen[0])
+        assert chosen[1].present[0, 0]
+        assert chosen[1].present[1, 1]
 
 
 def test_other_labels_are_removed_and_the_class_table_stays(source):
@@ -98,5 +110,3 @@ def test_a_data_file_is_found_from_the_root(source, tmp_path):
 def test_what_does_not_fit_is_one_sentence(source):
     with pytest.raises(InputError, match="'containing' holds 3, but the labels of 'custom' are 0 to 2"):
         open_data({"layout": "class_subset", "data": source, "containing": [3]})
-    with pytest.raises(InputError, match="has no sample 'z'"):
-        open_data({"layout": "class_subset", "data": source, "names": ["z"]})

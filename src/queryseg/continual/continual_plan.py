@@ -10,10 +10,11 @@ from torch import Tensor
 
 from queryseg.continual.step_arguments import with_arguments
 from queryseg.data.class_split import ClassSplit
-from queryseg.data.class_subset import present_classes
+from queryseg.data.class_subset import ClassSubset, present_classes
 from queryseg.data.class_table import ClassTable, class_table
 from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset
+from queryseg.data.file_tree import DataFile
 from queryseg.errors import RecipeError, UsageError
 from queryseg.recipe import ContinualSettings, DataSource, Recipe
 from queryseg.recipe_file import Resolved, build, resolve, without_weights
@@ -86,7 +87,13 @@ class ContinualPlan:
     def memory(self, step: int) -> dict[str, int]:
         """What this step keeps for the next one besides its model → bytes."""
         bank = self.folder(step) / BANK
-        return {"virtual queries": bank.stat().st_size} if bank.exists() else {}
+        found = {"virtual queries": bank.stat().st_size} if bank.exists() else {}
+        for source in self.replayed(step + 1):
+            kept = open_data(source, relative_to=self.recipe["data"]["root"])
+            assert isinstance(kept, ClassSubset)
+            size = sum(sample_bytes(kept.dataset, index) for index in kept.indices)
+            found["images"] = found.get("images", 0) + size
+        return found
 
     def step_recipe(self, step: int) -> Resolved:
         """The ordinary recipe that this step trains."""
@@ -99,6 +106,7 @@ class ContinualPlan:
         arguments = {
             "old_classes": self.trained.old(step),
             "current_classes": self.trained.current(step),
+            "learned_classes": [self.trained.current(number) for number in range(1, step + 1)],
             "step_number": step,
             "bank": str(self.folder(step - 1) / BANK) if step > 1 else None,
             "distribution": str(self.folder(step) / DISTRIBUTION) if step > 1 else None,
@@ -135,6 +143,14 @@ class ContinualPlan:
             found[name] = dataset
         return found
 
+    def replayed(self, step: int) -> list[dict[str, Any]]:
+        """Of every earlier step, the images that are shown again in this one. They share the memory evenly."""
+        share = self.settings.replay // max(1, step - 1)
+        if not share:
+            return []
+        kept = {"balanced": share, "seed": self.recipe["seed"]}
+        return [self._images(number) | kept for number in range(1, step)]
+
     def first_validation(self) -> tuple[SegmentationDataset, Tensor]:
         """All its images with all labels, and (N, K) bool: the class has a pixel in the image."""
         source, root = next(iter(self.recipe["data"]["validate"].values())), self.recipe["data"]["root"]
@@ -152,19 +168,26 @@ class ContinualPlan:
             present_classes(dataset, place, relative_to, data["num_workers"])
 
     def _data(self, step: int) -> dict[str, Any]:
-        data = dict(self.recipe["data"])
-        future, seen, current = self.trained.future(step), self.trained.seen(step), self.trained.current(step)
-        narrow = self.settings.protocol != "overlapped"
-        labelled = seen if self.settings.protocol == "sequential" else current
-        if self.settings.label_upper_bound == "leaky" and future:
-            labelled = [*labelled, future[0]]
-        subset = self._subset(
-            data["train"], containing=current, labelled=labelled, **({"without": future} if narrow and future else {})
-        )
+        data, seen = dict(self.recipe["data"]), self.trained.seen(step)
+        subset = self._images(step)
+        if replayed := self.replayed(step):
+            subset = {"layout": "joined", "parts": [subset, *replayed]}
         validate = {
             name: self._subset(source, containing=seen, labelled=seen) for name, source in data["validate"].items()
         }
         return data | {"train": subset, "validate": validate if self.recipe["training"]["validate_every"] else {}}
+
+    def _images(self, step: int) -> dict[str, Any]:
+        """What is new to train on in this step."""
+        future = self.trained.future(step)
+        narrow = {"without": future} if self.settings.protocol != "overlapped" and future else {}
+        chosen = {"containing": self.trained.current(step), "labelled": self._labelled(step), **narrow}
+        return self._subset(self.recipe["data"]["train"], **chosen)
+
+    def _labelled(self, step: int) -> list[int]:
+        sequential, future = self.settings.protocol == "sequential", self.trained.future(step)
+        labelled = self.trained.seen(step) if sequential else self.trained.current(step)
+        return [*labelled, future[0]] if self.settings.label_upper_bound == "leaky" and future else labelled
 
     def _subset(self, source: DataSource, **options: Any) -> dict[str, Any]:
         # a recipe's data file is found from the current folder, its inline settings from data.root
@@ -183,3 +206,13 @@ class ContinualPlan:
             if (value := getattr(self.settings, name)) is not None:
                 training[name] = value
         return training
+
+
+def sample_bytes(dataset: SegmentationDataset, index: int) -> int:
+    """What an image and its label take as files; of one that lies in none, as pixels."""
+    files = getattr(dataset, "files", None)
+    if files is None:
+        sample = dataset[index]
+        return sample.image.numel() + sample.label_map.numel()
+    found: list[DataFile] = files(index)[:2]
+    return sum(file.stat().st_size if isinstance(file, Path) else file.location.stored for file in found)

@@ -21,6 +21,7 @@ from queryseg.evaluation.evaluator import evaluate
 from queryseg.inference.panoptic import segment_finder
 from queryseg.inference.predictor import recorded_protocol
 from queryseg.inference.run_folder import MODEL, load_weights, read_model, read_run_recipe, replace_file
+from queryseg.queries import StagedQueries
 from queryseg.recipe_file import Resolved, build, build_untrained
 from queryseg.segmenter import Segmenter
 from queryseg.training.checkpoint import CHECKPOINT, canonical, check_same_recipe
@@ -138,11 +139,12 @@ class ContinualRun:
         replace_file(folder / ORIGIN, f"{source.absolute()}\n".encode())
 
     def _check_architecture(self, model: Segmenter, source: Path, recipe: Resolved) -> None:
-        """Raises: CheckpointError if the recipe's model is another one"""
+        """Raises: CheckpointError if the recipe's model is another one, but for queries that a step adds"""
         with torch.device("meta"):
             wanted = build_untrained(recipe, self.allow)
         have = {name: value.to("meta") for name, value in model.state_dict().items()}
-        load_weights(wanted, have, str(source / MODEL))
+        added = wanted.queries.added() if isinstance(wanted.queries, StagedQueries) else ()
+        load_weights(wanted, have, str(source / MODEL), {f"queries.{name}" for name in added})
 
     # ───────────────────────────── one after another ─────────────────────────────
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,10 +45,12 @@ class ClassSubset(SegmentationDataset):
     containing  label ids: only images with a pixel of one of these; None: all images
     without     label ids: only images without any pixel of these
     labelled    label ids that stay; all other pixels become 255, and their objects disappear. None: all
-    names       only the samples of these names, in this order, whatever is in them; None: all
-    num_workers processes that look for classes, once: the result is kept in `cache_folder()`
+    balanced    only so many of these images: the classes of `containing` take turns, each with one that is not there
+                yet, so that a smaller number is a part of a larger one; None: all
+    seed        of which images come first
 
-    The class table stays whole, so that label ids mean the same in every step.
+    The class table stays whole, so that label ids mean the same in every step. Which image has which class is found
+    out once and kept, see `present_classes`.
 
     Raises: InputError
     """
@@ -58,8 +62,8 @@ class ClassSubset(SegmentationDataset):
         containing: Sequence[int] | None = None,
         without: Sequence[int] = (),
         labelled: Sequence[int] | None = None,
-        names: Sequence[str] | None = None,
-        num_workers: int = 0,
+        balanced: int | None = None,
+        seed: int = 0,
     ) -> None:
         source = data if isinstance(data, Mapping) else Path(root) / data
         relative_to = root if isinstance(data, Mapping) else None
@@ -72,16 +76,24 @@ class ClassSubset(SegmentationDataset):
                     f"'{option}' holds {strange[0]}, but the labels of '{self.classes.name}' are 0 to "
                     f"{len(self.classes) - 1}."
                 )
-        self.indices = list(range(len(self.dataset))) if names is None else self._places(names)
+        self.indices = list(range(len(self.dataset)))
+        self._source = source, relative_to
         if containing is not None or without:
-            present = present_classes(self.dataset, source, relative_to, num_workers)[self.indices]
+            present = self.present
             kept = ~present[:, list(without)].any(1)
             if containing is not None:
                 kept &= present[:, list(containing)].any(1)
             self.indices = [index for index, keep in zip(self.indices, kept.tolist(), strict=True) if keep]
+        if balanced is not None:
+            self.indices = self._balanced(containing or range(len(self.classes)), balanced, seed)
         self._labels = torch.full((256,), IGNORE, dtype=torch.uint8)
         stay = list(range(len(self.classes))) if labelled is None else list(labelled)
         self._labels[stay] = torch.tensor(stay, dtype=torch.uint8)
+
+    @property
+    def present(self) -> Tensor:
+        """(N, K) bool: the class has a pixel in the image, whether its label stays or not."""
+        return present_classes(self.dataset, *self._source)[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -102,11 +114,18 @@ class ClassSubset(SegmentationDataset):
     def problems(self) -> Sequence[Problem]:
         return self.dataset.problems() if isinstance(self.dataset, FileBacked) else ()
 
-    def _places(self, names: Sequence[str]) -> list[int]:
-        places = {sample_name(self.dataset, index): index for index in range(len(self.dataset))}
-        if missing := [name for name in names if name not in places]:
-            raise InputError(f"Data set '{self.name}' has no sample '{missing[0]}'; give the data that it was in.")
-        return [places[name] for name in names]
+    def _balanced(self, labels: Sequence[int], number: int, seed: int) -> list[int]:
+        order = np.random.default_rng(seed).permutation(len(self.indices)).tolist()
+        present = self.present[order]
+        waiting = [deque(present[:, label].nonzero().flatten().tolist()) for label in labels]
+        kept: dict[int, None] = {}  # a set that keeps its order
+        while len(kept) < number and any(waiting):
+            for places in waiting:
+                while places and places[0] in kept:
+                    places.popleft()
+                if places and len(kept) < number:
+                    kept[places.popleft()] = None
+        return [self.indices[order[place]] for place in kept]
 
 
 def present_classes(

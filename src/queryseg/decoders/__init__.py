@@ -4,6 +4,7 @@ from queryseg.decoders.mask_heads import MaskHeads
 from queryseg.decoders.masked_injection import MaskedInjection
 from queryseg.decoders.pixel_classifier import ClassVectors, PixelClassifier
 from queryseg.decoders.query_injection import QueryInjection
+from queryseg.decoders.staged_heads import StagedHeads
 from queryseg.decoders.upsampler import Upsampler
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "MaskedInjection",
     "PixelClassifier",
     "QueryInjection",
+    "StagedHeads",
     "Upsampler",
 ]
