@@ -4,5 +4,6 @@ from queryseg.queries.focus_aware import FocusAwareQueries
 from queryseg.queries.learnable import LearnableQueries
 from queryseg.queries.linked import LinkedQueries
 from queryseg.queries.no_queries import NoQueries
+from queryseg.queries.pixel_selected import PixelSelectedQueries
 
-__all__ = ["FocusAwareQueries", "LearnableQueries", "LinkedQueries", "NoQueries"]
+__all__ = ["FocusAwareQueries", "LearnableQueries", "LinkedQueries", "NoQueries", "PixelSelectedQueries"]
