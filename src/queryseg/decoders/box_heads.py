@@ -18,23 +18,17 @@ from queryseg.types import Dims, Prediction, Queries
 
 
 class BoxHeads(MaskHeads):
-    """`MaskHeads` and a box: an MLP says by how much the query's reference box moves, in logits. One MLP for every
-    reading; its last layer begins at zero, so that boxes begin as their references.
+    """`MaskHeads` with K independent sigmoids, and a box: an MLP says by how much the query's reference box moves, in
+    logits. One MLP for every reading; its last layer begins at zero, so that boxes begin as their references.
 
-    norm, activation, classes  see `MaskHeads`
+    norm, activation  see `MaskHeads`
 
     Queries without a reference predict the box itself (DETR). Boxes are never in half precision.
     Source: SimCIS (CVPR 2025) as its code has it, spec §1; the paper does not mention boxes.
     """
 
-    def __init__(
-        self,
-        dims: Dims,
-        norm: bool = True,
-        activation: Literal["relu", "gelu"] = "relu",
-        classes: Literal["softmax", "sigmoid"] = "sigmoid",
-    ) -> None:
-        super().__init__(dims, norm, activation, classes)
+    def __init__(self, dims: Dims, norm: bool = True, activation: Literal["relu", "gelu"] = "relu") -> None:
+        super().__init__(dims, norm, activation, "sigmoid")
         self.box_embed = MLP(dims.width, dims.width, 4, 3)
         last = self.box_embed.layers[-1]
         assert isinstance(last, nn.Linear)
