@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.file_tree import DataFile
 from queryseg.errors import RecipeError, UsageError
+from queryseg.objectives import PseudoLabels
+from queryseg.objectives.pseudo_distribution import PSEUDO_DISTRIBUTION_FILE
+from queryseg.objectives.query_bank import BANK_FILE
 from queryseg.recipe import ContinualSettings, DataSource, Recipe
-from queryseg.recipe_file import Resolved, build, resolve, without_weights
+from queryseg.recipe_file import Resolved, build, find_class, resolve, without_weights
 from queryseg.training.checkpoint import CHECKPOINT
 from queryseg.types import Task
 
-BANK = "virtual_queries.safetensors"
-DISTRIBUTION = "pseudo_labels.json"
 ORIGIN = "origin.txt"
 """In the folder of a step that was taken from another run: where from."""
 
@@ -86,7 +88,7 @@ class ContinualPlan:
 
     def memory(self, step: int) -> dict[str, int]:
         """What this step keeps for the next one besides its model → bytes."""
-        bank = self.folder(step) / BANK
+        bank = self.folder(step) / BANK_FILE
         found = {"virtual queries": bank.stat().st_size} if bank.exists() else {}
         for source in self.replayed(step + 1):
             kept = open_data(source, relative_to=self.recipe["data"]["root"])
@@ -108,9 +110,11 @@ class ContinualPlan:
             "current_classes": self.trained.current(step),
             "learned_classes": [self.trained.current(number) for number in range(1, step + 1)],
             "step_number": step,
-            "bank": str(self.folder(step - 1) / BANK) if step > 1 else None,
-            "distribution": str(self.folder(step) / DISTRIBUTION) if step > 1 else None,
+            "bank": str(self.folder(step - 1) / BANK_FILE) if step > 1 else None,
+            "distribution": None,
         }
+        if find_pseudo_labels(content["objectives"]) is not None:
+            arguments["distribution"] = str(self.folder(step) / PSEUDO_DISTRIBUTION_FILE)
         parts = {key: with_arguments(content[key], arguments) for key in ("model", "objectives")}
         return resolve({**content, **parts})
 
@@ -206,6 +210,15 @@ class ContinualPlan:
             if (value := getattr(self.settings, name)) is not None:
                 training[name] = value
         return training
+
+
+def find_pseudo_labels(objectives: Mapping[str, Any]) -> str | None:
+    """The name of the objective that adds pseudo-labels; None without one."""
+    for name, spec in objectives.items():
+        path = spec if isinstance(spec, str) else spec["class_path"]
+        if issubclass(find_class(path, f"objectives.{name}"), PseudoLabels):
+            return name
+    return None
 
 
 def sample_bytes(dataset: SegmentationDataset, index: int) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 
-from queryseg.continual.continual_plan import ORIGIN, ContinualPlan
+from queryseg.continual.continual_plan import ORIGIN, ContinualPlan, find_pseudo_labels
 from queryseg.continual.continual_report import write_reports
 from queryseg.continual.continual_table import ContinualTable
 from queryseg.continual.step_pictures import write_step_pictures
@@ -21,12 +23,16 @@ from queryseg.evaluation.evaluator import evaluate
 from queryseg.inference.panoptic import segment_finder
 from queryseg.inference.predictor import recorded_protocol
 from queryseg.inference.run_folder import MODEL, load_weights, read_model, read_run_recipe, replace_file
+from queryseg.objectives import PseudoLabels
+from queryseg.objectives.pseudo_distribution import PSEUDO_DISTRIBUTION_FILE
 from queryseg.queries import StagedQueries
-from queryseg.recipe_file import Resolved, build, build_untrained
+from queryseg.recipe_file import Resolved, build, build_untrained, without_weights
 from queryseg.segmenter import Segmenter
 from queryseg.training.checkpoint import CHECKPOINT, canonical, check_same_recipe
 from queryseg.training.interruption import TrainingInterrupted
 from queryseg.training.launch import open_fabric
+from queryseg.training.loading import batches, training_loader
+from queryseg.training.pseudo_label_count import count_pseudo_labels
 from queryseg.training.start import Beginning, prepare_folder
 from queryseg.training.trainer import Trainer
 
@@ -195,11 +201,31 @@ class ContinualRun:
             start_from = plan.folder(step - 1)
             previous = read_model(start_from, self.allow).model
             self._check_architecture(previous, start_from, recipe)
+            if fabric.is_global_zero:
+                self._count_pseudo_labels(fabric, step, recipe, previous)
         fabric.barrier()
         beginning = Beginning(resume, None if resume else start_from)
         trainer = Trainer(fabric, build(recipe), recipe, folder, beginning, None, previous, self.console)
         trainer.fit()
         return trainer.result
+
+    def _count_pseudo_labels(self, fabric: Fabric, step: int, values: Resolved, previous: Segmenter) -> None:
+        """pseudo_labels.json: what the model of the step before finds in one epoch of this step's training images; kept
+        when the step is resumed."""
+        path, name = self.plan.folder(step) / PSEUDO_DISTRIBUTION_FILE, find_pseudo_labels(values["objectives"])
+        if name is None or path.exists():
+            return
+        self.console.print("Counting what the model before finds in the images.", markup=False)
+        recipe = build(without_weights(values))
+        dataset = self.plan.training_images(step)
+        epoch = math.ceil(len(dataset) / (recipe.training.batch_size * recipe.training.accumulate))
+        recipe = replace(recipe, training=replace(recipe.training, steps=epoch))
+        loader = training_loader(recipe, dataset, path.parent, 0, 0, 1, pin_memory=False)
+        labels = recipe.objectives[name](previous.dims)
+        assert isinstance(labels, PseudoLabels)
+        on_device = (fabric.to_device(batch) for batch in batches(loader))
+        found = count_pseudo_labels(previous.to(fabric.device), labels, on_device)
+        found.write(path, self.plan.classes.names)
 
     def _measure(self, model: Segmenter, step: int) -> None:
         """scores.json of the step, its pictures, and the run's reports."""

@@ -1,3 +1,4 @@
+from queryseg.decoders.box_heads import BoxHeads
 from queryseg.decoders.cross_attention import CrossAttention
 from queryseg.decoders.high_resolution_cross_attention import HighResolutionCrossAttention
 from queryseg.decoders.mask_heads import MaskHeads
@@ -8,6 +9,7 @@ from queryseg.decoders.staged_heads import StagedHeads
 from queryseg.decoders.upsampler import Upsampler
 
 __all__ = [
+    "BoxHeads",
     "ClassVectors",
     "CrossAttention",
     "HighResolutionCrossAttention",

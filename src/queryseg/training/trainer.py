@@ -127,7 +127,8 @@ class Trainer:
         columns = ["step", "learning_rate", *self.meter.names, *scores, *PACE]
         summary = summary_lines(self.model, recipe, len(self.dataset), fabric.world_size, str(fabric.device))
         stored = [] if self.base is None else [f"Stored is what is trained, without its base: {self.base}"]
-        for line in [*summary, *stored, *report]:
+        remarks = [remark for objective in objectives.values() for remark in objective.remarks()]
+        for line in [*summary, *stored, *report, *remarks]:
             self.progress.say(line)
         self.records: Records | None = None  # only the first process writes
         if fabric.is_global_zero:
@@ -260,10 +261,14 @@ class Trainer:
         return self.model if self.average is None else self.average
 
     def save(self) -> None:
-        """model.safetensors first: where last.ckpt says that the run is complete, the model is too."""
+        """model.safetensors first: where last.ckpt says that the run is complete, the model is too, and what its
+        objectives leave to the next task."""
         if self.records is not None:
             self.records.flush()
             write_model(self.out, self._trained(self.result))
+            if self.step == self.settings.steps:
+                for objective in self.module.module.named_objectives().values():
+                    objective.hand_over(self.out)
             checkpoint.write_checkpoint(self.path, self._state())
         self.fabric.barrier()
 
