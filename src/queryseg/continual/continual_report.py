@@ -25,7 +25,7 @@ from queryseg.inference.run_folder import replace_file
 REPORT = "continual"
 """Stem of the files in the run's folder."""
 
-_MOST_COLUMNS = 6
+_MOST_COLUMNS = 7
 """Pictures beside each other."""
 
 

@@ -122,5 +122,5 @@ def _check_partition(steps: Sequence[Sequence[int]], names: Sequence[str], class
 
 
 def _step_name(step: Sequence[int], classes: ClassTable) -> str:
-    """What fits into a table: one class by its name, more by their number."""
-    return classes.names[step[0]] if len(step) == 1 else f"{len(step)} classes"
+    """What fits into a table: a few classes by their names, more by their number."""
+    return ", ".join(classes.names[label] for label in step) if len(step) <= 2 else f"{len(step)} classes"
