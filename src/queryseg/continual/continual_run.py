@@ -22,7 +22,7 @@ from queryseg.errors import CheckpointError, InputError, UsageError
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.inference.panoptic import segment_finder
 from queryseg.inference.predictor import recorded_protocol
-from queryseg.inference.run_folder import MODEL, load_weights, read_model, read_run_recipe, replace_file
+from queryseg.inference.run_folder import MODEL, load_weights, read_model, read_run_recipe
 from queryseg.objectives import PseudoLabels
 from queryseg.objectives.pseudo_distribution import PSEUDO_DISTRIBUTION_FILE
 from queryseg.queries import StagedQueries
@@ -141,8 +141,11 @@ class ContinualRun:
                 "class table."
             )
         self._check_architecture(loaded.model, source, self.plan.step_recipe(1))
-        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.tmp", SCORES, "pictures", "events.*"))
-        replace_file(folder / ORIGIN, f"{source.absolute()}\n".encode())
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)  # of a copy that was interrupted
+        shutil.copytree(source, part, ignore=shutil.ignore_patterns("*.tmp", SCORES, "pictures", "events.*"))
+        (part / ORIGIN).write_text(f"{source.absolute()}\n")
+        part.rename(folder)
 
     def _check_architecture(self, model: Segmenter, source: Path, recipe: Resolved) -> None:
         """Raises: CheckpointError if the recipe's model is another one, but for queries that a step adds"""
