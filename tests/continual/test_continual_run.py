@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_continual
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 from queryseg.cli.main import main
 from queryseg.continual.step_scores import StepScores
 from queryseg.data.data_file import open_data
-from queryseg.errors import CheckpointError, InputError, RecipeError, UsageError
+from queryseg.errors import CheckpointError, InputError, QuerysegError, RecipeError, UsageError
 from queryseg.inference.run_folder import read_run_recipe
 from queryseg.loading import load
 
@@ -195,7 +197,9 @@ def test_a_step_without_an_image_is_found_before_the_first_one_trains(data, tmp_
         (["--order", "[sky, sky, road, car, tree]"], "'sky' is in continual.order twice"),
         (["--continual.groups", "{a: [sky]}"], "either classes_per_step"),
         (["--continual.classes_per_step", "null", "--continual.groups", "{a: [sky]}"], "in no step"),
-        (["--steps", "x..3"], "'x..3' is no range of steps"),
+        (["--steps", "x..3"], "'x..3' is no range; write it as 3..5"),
+        (["--orders", "2..1"], "'2..1' is no range"),
+        (["--orders", "0..1", "--steps", "1..2"], "--orders trains whole runs"),
         (["--until", "3"], "--fork and --until are for single runs"),
         (["--continual.objectives", "{o: queryseg.objectives.PseudoLabel}"], "has no class 'PseudoLabel'"),
         (["--continual.protocol", "overlaped"], "is given where one of"),
@@ -270,3 +274,109 @@ def test_frozen_parameters_learn_new_queries_and_class_rows_alone(data, tmp_path
     assert not known[:5, 2:].any()
     assert not known[5:8, [0, 1, 4]].any()
     assert not known[8:, :4].any()
+
+
+def test_orders_are_whole_runs_and_their_spread_is_told(data, tmp_path):
+    """Two drawn orders; the same command goes on. Mean and spread are those of the two rows above."""
+    content = tiny_continual.recipe(data, training__steps=1, continual__steps_per_class=1)
+    path = tiny_continual.write_recipe(tmp_path / "recipe.yaml", content)
+    command = ["train", str(path), "--out", str(tmp_path / "run"), "--accelerator", "cpu", "--orders"]
+    assert main([*command, "1..1"]) == 0
+    assert main([*command, "1..2", "--json", str(tmp_path / "table.json")]) == 0
+    found = json.loads((tmp_path / "table.json").read_text())
+    first, second = (found["scores"]["same"]["miou"][order][2] for order in ("1", "2"))
+    spread = {key: values[2] for key, values in found["scores"]["same"]["miou"].items() if not key.isdigit()}
+    assert spread["mean"] == pytest.approx((first + second) / 2)
+    assert spread["standard deviation"] == pytest.approx(abs(first - second) / 2**0.5)
+    assert (spread["lowest"], spread["highest"]) == (min(first, second), max(first, second))
+    assert found["orders"]["1"] != found["orders"]["2"]
+    assert "standard deviation" in (tmp_path / "run" / "orders.html").read_text()
+    assert json.loads((tmp_path / "run" / "orders.json").read_text()) == found
+
+
+# ───────────────────────────── SimCIS ─────────────────────────────
+
+
+def simcis(data: Path, **changes: Any) -> dict[str, Any]:
+    """Selected pixels, virtual queries, pseudo-labels and distillation at the smallest size."""
+
+    def part(path: str, **arguments: Any) -> dict[str, Any]:
+        return {"class_path": f"queryseg.{path}", "init_args": arguments}
+
+    matcher = part("objectives.FocalHungarian", num_points=32)
+    pyramid = {"pyramid": "bilinear"}
+    content = tiny_continual.recipe(
+        data,
+        model__pixel_decoder=part("pixel_decoders.Deformable", width=16, num_layers=1, hidden=16, groups=4),
+        model__queries=part("queries.PixelSelectedQueries", num_queries=6),
+        model__decoder=part(
+            "decoders.CrossAttention", num_layers=3, hidden=16, num_heads=2, order="self_first",
+            heads="queryseg.decoders.BoxHeads",
+        ),
+        objectives={
+            "criterion": part("objectives.FocalSetCriterion", num_points=32, matcher=matcher),
+            "virtual_queries": part("objectives.VirtualQueries", num_virtual=2, length=4, matcher=matcher),
+        },
+        continual__objectives={
+            "pseudo_labels": part("objectives.PseudoLabels", task="semantic"),
+            "consistent_selection": part("objectives.ConsistentSelection"),
+        },
+        **changes,
+    )  # fmt: skip
+    content["model"]["backbone"]["init_args"] |= pyramid
+    return content
+
+
+@pytest.fixture(scope="module")
+def simcis_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("simcis") / "run"
+    tiny_continual.run(simcis(data), out)
+    return out
+
+
+def test_simcis_hands_bank_and_distribution_from_step_to_step(simcis_run):
+    """Step 2 gets the bank of step 1 and counts pseudo-labels of its classes alone; step 3 those of two steps."""
+    for step, old, current in ((2, [0, 1], [2, 3]), (3, [0, 1, 2, 3], [4])):
+        objectives = read_run_recipe(simcis_run / f"step_{step}")["objectives"]
+        assert list(objectives) == ["pseudo_labels", "consistent_selection", "criterion", "virtual_queries"]
+        arguments = objectives["virtual_queries"]["init_args"]
+        assert arguments["old_classes"] == old
+        assert objectives["pseudo_labels"]["init_args"]["current_classes"] == current
+        assert Path(arguments["bank"]) == simcis_run / f"step_{step - 1}" / "virtual_queries.safetensors"
+        counts = json.loads(Path(arguments["distribution"]).read_text())["pseudo_labels"]
+        assert list(counts) == tiny_continual.CLASSES
+    for step in (1, 2, 3):
+        size = (simcis_run / f"step_{step}" / "virtual_queries.safetensors").stat().st_size
+        assert StepScores.read(simcis_run / f"step_{step}").memory == {"virtual queries": size}
+
+
+def test_simcis_killed_in_its_second_step_goes_on_to_the_same_weights(simcis_run, data, tmp_path):
+    """The bank within a step comes back from the checkpoint, and pseudo-labels are not counted again."""
+    recipe = tiny_continual.write_recipe(tmp_path / "recipe.yaml", simcis(data))
+    out = tmp_path / "run"
+    paths = f"Path({str(recipe)!r}), Path({str(out)!r})"
+    code = f"import tiny_continual; from pathlib import Path; tiny_continual.run_and_die({paths}, 24)"
+    folder = Path(tiny_continual.__file__).parent
+    died = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=folder, capture_output=True)
+    assert died.returncode == -9, died.stderr.decode()
+    assert (out / "step_1" / "scores.json").exists()
+    assert not (out / "step_3" / "scores.json").exists()
+    tiny_continual.run(simcis(data), out, resume=True)
+    for step in (1, 2, 3):
+        assert same_models(simcis_run / f"step_{step}", out / f"step_{step}")
+        banks = [load_file(run / f"step_{step}" / "virtual_queries.safetensors") for run in (simcis_run, out)]
+        assert all(torch.equal(value, banks[1][name]) for name, value in banks[0].items())
+
+
+def test_a_bank_that_does_not_fit_is_refused(simcis_run, data, tmp_path):
+    """Another length per class would change what is replayed; no bank at all would replay nothing."""
+    first = tmp_path / "first"
+    shutil.copytree(simcis_run / "step_1", first)
+    (first / "virtual_queries.safetensors").unlink()
+    with pytest.raises(QuerysegError, match=r"virtual_queries\.safetensors"):
+        tiny_continual.run(simcis(data), tmp_path / "run", first_step=first)
+    wide = simcis(data)
+    wide["model"]["pixel_decoder"]["init_args"]["width"] = 24
+    wide["model"]["decoder"]["init_args"]["num_heads"] = 2
+    with pytest.raises(CheckpointError, match="another architecture"):
+        tiny_continual.run(wide, tmp_path / "wide", first_step=simcis_run / "step_1")

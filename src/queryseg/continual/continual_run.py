@@ -95,6 +95,10 @@ class ContinualRun:
                 "--first-step takes the place of the first step; leave out --start-from, and joint training."
             )
         begun = [step for step in range(1, len(plan) + 1) if plan.has_begun(step)]
+        if start_from is not None and (resume or first > 1):
+            raise UsageError(
+                "--start-from is where the first step begins; leave it out, later steps begin where it ended."
+            )
         if resume and not begun:
             raise CheckpointError(
                 f"There is nothing to resume in {plan.out}: no step has begun; start without --resume."
