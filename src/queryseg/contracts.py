@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -467,6 +468,13 @@ class Objective(Part):
 
     def after_step(self, step: Step) -> None:
         """After the optimiser moved: commit what `losses` collected."""
+
+    def remarks(self) -> list[str]:
+        """What whoever starts the run should know of it, line by line."""
+        return []
+
+    def hand_over(self, folder: Path) -> None:
+        """Called once the run is complete, in its first process: write what the task after this one begins with."""
 
 
 CAPABILITIES: Mapping[str, str] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from queryseg.contracts import Objective
+from queryseg.data.class_split import ClassSplit, Order, split_by_name, split_by_size
 from queryseg.data.class_table import ClassTable, class_table
 from queryseg.data.protocol import Protocol
 from queryseg.errors import RecipeError
@@ -103,8 +104,12 @@ class TrainingSettings:
     power             of the polynomial decay
     min_learning_rate what every group's rate falls to, however high it began: a group that begins there never decays
     schedule          "poly" decays after the warm-up; "mmcv_poly" from step 0 on, under it
+    milestones        shares of the steps after which the rate is multiplied by `drop`, instead of that decay
+    drop              see `milestones`
     clip_norm         largest gradient norm (Mask2Former: 0.01); None: unclipped
     ema_decay         keep an exponential moving average of the weights and save it as the model; None: the weights
+    trained           what of the model learns, by the beginnings of its parameters' names, e.g. [queries,
+                      decoder.heads]; None: everything that its parts do not freeze
     ema_start         share of the steps after which it begins; until then the model is the weights (SoMA: 0.3)
     precision         "bf16-mixed" and "16-mixed" compute in half precision where that is safe
     validate_every    steps between validations (0: only at the end)
@@ -129,9 +134,12 @@ class TrainingSettings:
     power: float = 0.9
     min_learning_rate: float = 0.0
     schedule: Schedule = "poly"
+    milestones: list[float] | None = None
+    drop: float = 0.1
     clip_norm: float | None = 0.01
     ema_decay: float | None = None
     ema_start: float = 0.0
+    trained: list[str] | None = None
     precision: Precision = "32-true"
     validate_every: int = 0
     save_every: int = 500
@@ -143,6 +151,10 @@ class TrainingSettings:
                 raise RecipeError(f"training.{name} is {getattr(self, name)}, but must be at least 1.")
         if not 0 <= self.warmup < 1:
             raise RecipeError(f"training.warmup is {self.warmup}, but is a share of the steps: 0 ≤ warmup < 1.")
+        if self.milestones is not None:
+            check_milestones(self.milestones, "training.milestones")
+            if self.schedule != "poly":
+                raise RecipeError(f"training.milestones and schedule {self.schedule} contradict each other; give one.")
         if not 0 <= self.ema_start < 1:
             raise RecipeError(f"training.ema_start is {self.ema_start}, but is a share of the steps: 0 ≤ start < 1.")
         if self.final_weight_decay is not None and not 0 <= self.final_weight_decay <= self.weight_decay:
@@ -160,6 +172,80 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class ContinualSettings:
+    """How a model learns classes step by step; every step is an ordinary run with a recipe of its own.
+
+    classes_per_step   classes of each step, which add up to all classes; or
+    groups             name of a step → its class names or label ids
+    order              in which `classes_per_step` takes the classes: of the table, random, or a list of all of them
+    order_seed         of a random order; None: the recipe's seed
+    protocol           which images a step sees, all with a pixel of its classes: "overlapped", whatever else is in
+                       them; "disjoint", no class of later steps; "sequential", as disjoint, and the labels of earlier
+                       steps' classes stay as well. All other labels are removed (255).
+    label_upper_bound  "leaky": the first class of the next step stays labelled, as in the official semantic
+                       experiments; "strict": it does not
+    unseen_segments    panoptic validation removes segments of classes that are still to come; "counted": what is
+                       predicted there is wrong, as in the official experiments; "void": it does not count
+    steps_per_class    optimiser steps of the second and all later steps, for each of their classes; the first one
+                       takes training.steps
+    learning_rate      of the second and all later steps, and so milestones and warmup; None: those of `training`
+    objectives         that join from the second step on, in front of those of every step, which see the targets that
+                       these complete
+    replay             images of all earlier steps that are kept, with their labels of then, and shown again; 0: none
+    joint              all classes in one step, measured in the same groups: the upper bound
+    trained            what of the model learns from the second step on, e.g. [queries, decoder.heads]; None: everything
+
+    Parts and objectives that have options of these names get them in each step: old_classes, current_classes (label
+    ids), bank, distribution (files), step_number.
+
+    Source: SimCIS (CVPR 2025) §5.1 and supplement; PLOP and MiB for the protocols.
+    """
+
+    classes_per_step: list[int] | None = None
+    groups: dict[str, list[str | int]] | None = None
+    order: Order = "table"
+    order_seed: int | None = None
+    protocol: Literal["overlapped", "disjoint", "sequential"] = "overlapped"
+    label_upper_bound: Literal["strict", "leaky"] = "strict"
+    unseen_segments: Literal["counted", "void"] = "counted"
+    steps_per_class: int = 1000
+    learning_rate: float | None = None
+    milestones: list[float] | None = None
+    warmup: float | None = None
+    objectives: Mapping[str, Callable[[Dims], Objective]] = field(default_factory=dict)
+    replay: int = 0
+    joint: bool = False
+    trained: list[str] | None = None
+
+    def check(self) -> None:
+        """Raises: RecipeError. Not when it is made: what reads recipes would take that for a value of another kind."""
+        if (self.classes_per_step is None) == (self.groups is None):
+            raise RecipeError("continual needs either classes_per_step, e.g. [100, 10, 10], or groups; give one.")
+        if self.groups is not None and self.order != "table":
+            raise RecipeError("continual.groups says itself in which order classes come; leave out continual.order.")
+        if self.steps_per_class < 1:
+            raise RecipeError(f"continual.steps_per_class is {self.steps_per_class}, but must be at least 1.")
+        if self.replay < 0:
+            raise RecipeError(f"continual.replay is {self.replay}, but is a number of images, 0 or more.")
+        if self.milestones is not None:
+            check_milestones(self.milestones, "continual.milestones")
+
+    def split(self, classes: ClassTable, seed: int) -> ClassSplit:
+        """seed: the recipe's. Raises: RecipeError"""
+        if self.groups is not None:
+            return split_by_name(classes, self.groups)
+        assert self.classes_per_step is not None
+        drawn_by = seed if self.order_seed is None else self.order_seed
+        return split_by_size(classes, self.classes_per_step, self.order, drawn_by)
+
+
+def check_milestones(milestones: list[float], where: str) -> None:
+    """Raises: RecipeError"""
+    if sorted(milestones) != milestones or any(not 0 < share < 1 for share in milestones):
+        raise RecipeError(f"{where} is {milestones}, but holds shares of the steps in order, as in [0.85, 0.95].")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a run, besides the machine.
 
@@ -167,6 +253,7 @@ class Recipe:
                 `names`, `colors` and `things` (see `class_table`)
     model       the parts
     objectives  name → training objective
+    continual   learns the classes step by step; None: all at once
     """
 
     classes: str | list[str] | dict[str, Any]
@@ -175,6 +262,11 @@ class Recipe:
     data: DataSettings
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 0
+    continual: ContinualSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.continual is not None:
+            self.continual.check()
 
     @property
     def class_table(self) -> ClassTable:

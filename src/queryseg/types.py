@@ -46,13 +46,15 @@ class Target:
     """What one training image should become: one segment per class present (semantic), or one per class of stuff and
     per object of things (panoptic; instance: things alone).
 
-    labels (M,) int64, masks (M, H, W) bool, label_map (H, W) int64 with 255 = ignored. Not frozen, because Lightning
-    moves batches to a device by writing into dataclasses.
+    labels (M,) int64, masks (M, H, W) bool, label_map (H, W) int64 with 255 = ignored; the first `num_pseudo` segments
+    were found by a model instead of a person. Not frozen, because Lightning moves batches to a device by writing into
+    dataclasses.
     """
 
     labels: Tensor
     masks: Tensor
     label_map: Tensor
+    num_pseudo: int = 0
 
     @classmethod
     def semantic(cls, label_map: Tensor, labels: Tensor | None = None) -> Target:

@@ -5,4 +5,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "generalization"))
+for folder in ("generalization", "continual"):
+    sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / folder))

@@ -13,18 +13,26 @@ import torch
 
 from queryseg.backbones import PlainViT
 from queryseg.cli.list import find_parts
-from queryseg.decoders import HighResolutionCrossAttention, PixelClassifier
+from queryseg.decoders import BoxHeads, CrossAttention, HighResolutionCrossAttention, PixelClassifier
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
-from queryseg.queries import FocusAwareQueries, LearnableQueries, NoQueries, TextualQueries
+from queryseg.queries import FocusAwareQueries, LearnableQueries, NoQueries, PixelSelectedQueries, TextualQueries
 from queryseg.readouts import Mixture, PerPixel
 from queryseg.recipe_file import options_of
 from queryseg.segmenter import Parts, Segmenter, build_segmenter
+from queryseg.types import Dims
 
 TINY_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}
 SMALL = {"width": 32, "hidden": 48, "num_layers": 4, "num_heads": 4, "groups": 8, "num_blocks": 2}
 ALL_LEVELS = {"num_levels": 4, "levels": (0, 1, 2, 3), "positions": "conditional"}
 NAMES = ("road", "building", "sky")
+
+
+class SelectedPixels(CrossAttention):
+    """SimCIS's decoder, whose queries are pixels."""
+
+    def __init__(self, dims: Dims, num_layers: int, hidden: int, num_heads: int) -> None:
+        super().__init__(dims, num_layers, hidden, num_heads, order="self_first", heads=BoxHeads)
 
 
 def small(part: type, more: dict[str, Any] | None = None) -> Callable[..., Any]:
@@ -45,6 +53,8 @@ def compose(pixel_decoder: type, decoder: type) -> Segmenter:
         queries, readout = NoQueries, PerPixel
     if decoder is HighResolutionCrossAttention:
         queries = partial(FocusAwareQueries, num_queries=5)
+    if decoder is SelectedPixels:
+        queries = partial(PixelSelectedQueries, num_queries=5)
     vit: Any = partial(PlainViT, "vit_tiny_patch16_224", image_size=32, options=TINY_VIT)
     if "text_context" in pixel_decoder.requires:
         queries = partial(TextualQueries, tower={"embed_dim": 24, "text_cfg": {}}, tower_weights=False, dropout=0.0)
@@ -59,7 +69,8 @@ def compose(pixel_decoder: type, decoder: type) -> Segmenter:
     raise refused
 
 
-PIXEL_DECODERS, DECODERS = find_parts("pixel_decoders"), find_parts("decoders")
+PIXEL_DECODERS = find_parts("pixel_decoders")
+DECODERS = {**find_parts("decoders"), f"{__name__}.{SelectedPixels.__name__}": SelectedPixels}
 
 
 def fitting() -> list[tuple[str, str]]:
@@ -101,7 +112,8 @@ def test_any_image_size(model: Segmenter, size: tuple[int, int]) -> None:
 
 def test_every_trainable_parameter_receives_gradient(model: Segmenter) -> None:
     predictions = model(torch.randn(2, 3, 32, 48)).predictions
-    losses = [p.mask_logits.square().mean() + p.class_logits.square().mean() for p in predictions]
+    read = [(p.mask_logits, p.class_logits, *(() if p.boxes is None else (p.boxes,))) for p in predictions]
+    losses = [x.square().mean() for reading in read for x in reading]
     torch.stack(losses).sum().backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 

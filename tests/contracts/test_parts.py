@@ -12,7 +12,7 @@ from torch import Tensor
 
 from queryseg.cli.list import SEAMS, find_parts
 from queryseg.contracts import CAPABILITIES, Backbone, Heads, Objective, Part, PixelDecoder, QuerySource, Step
-from queryseg.decoders import MaskHeads
+from queryseg.decoders import BoxHeads, MaskHeads
 from queryseg.types import Dims, Features, Joint, Output, Prediction, Queries, Target, Trunk
 
 DIMS = Dims(("a", "b", "c"), 16, 2, (16,), (16,), 16, 16, joinable=2, joint=512)
@@ -119,51 +119,71 @@ def test_pixel_decoders(path, size):
 
 
 class Same:
-    """A reference that says what it is given, with the heads of a model that has only those."""
+    """A model that says what it is given, and a reference to it; both classify with heads of their own."""
 
-    def __init__(self, contents: Tensor, features: Features) -> None:
-        self.past, self.heads, self.features = contents, MaskHeads(DIMS), features
+    def __init__(self, prediction: Prediction, sigmoid: bool, features: Features) -> None:
+        self.past, self.heads, self.features = prediction, BoxHeads(DIMS) if sigmoid else MaskHeads(DIMS), features
         self.model = self.queries = self
 
     def encode_names(self, template: str) -> Tensor:
         return torch.randn(3, 16)
 
     def contents(self, like: Queries) -> Tensor:
-        return self.past
+        return self.past.content.detach()
+
+    def make_queries(self, features: Features, like: Queries | None = None) -> Queries:
+        return Queries(self.past.content)
+
+    def decode(self, features: Features, queries: Queries) -> Output:
+        return Output(features, queries, [self.past])
+
+    def output(self, like: Queries | None = None) -> Output:
+        given = {name: value.detach() for name, value in vars(self.past).items() if value is not None}
+        frozen = Prediction(**given)
+        return Output(features(), Queries(frozen.content), [frozen])
 
 
 @pytest.mark.parametrize("progress", [0, 9])
 @pytest.mark.parametrize("path", paths("objectives"))
 def test_objectives_return_the_terms_they_name(path, progress):
-    objective = PARTS[path][1](DIMS)
+    part = PARTS[path][1]
+    later_task = {name: [0, 2] for name in inspect.signature(part).parameters if name == "old_classes"}
+    objective = part(DIMS, **later_task)
     assert isinstance(objective, Objective)
     assert not objective.weights.keys() & objective.statistics
-    logits = torch.randn(2, 4, 4, requires_grad=True)
-    masks = torch.randn(2, 4, 8, 12, requires_grad=True)
-    content = torch.randn(2, 4, 16, requires_grad=True)
+    sigmoid = "sigmoid_classes" in objective.requires
+    rows = 9 if "isolated_rows" in objective.requires else 4
+    logits = torch.randn(2, rows, 3 if sigmoid else 4, requires_grad=True)
+    masks = torch.randn(2, rows, 8, 12, requires_grad=True)
+    content = torch.randn(2, rows, 16, requires_grad=True)
     pixels = torch.randn(2, 16, 8, 12, requires_grad=True)
     texts = torch.randn(2, 3, 16, requires_grad=True)
-    prediction = Prediction(logits, logits.softmax(-1)[..., :-1], masks, content, pixels, content)
+    boxes = torch.rand(2, rows, 4) if sigmoid else None
+    scores = logits.sigmoid() if sigmoid else logits.softmax(-1)[..., :-1]
+    prediction = Prediction(logits, scores, masks, content, pixels, content, boxes)
     labels = torch.randint(0, 3, (2, 32, 48))
     labels[1] = 255  # an image without a single labelled pixel
-    targets = [Target.semantic(label_map) for label_map in labels]
+    given = [Target.semantic(label_map) for label_map in labels]
     seen = replace(features(), joint=Joint(content[:, 0], pixels), context=texts)  # of a vision-language model
-    output = Output(seen, Queries(content), [prediction])
-    same = Same(content.detach(), replace(seen, joint=Joint(torch.randn(2, 16), pixels.detach())))
+    same = Same(prediction, sigmoid, replace(seen, joint=Joint(torch.randn(2, 16), pixels.detach())))
     step = Step(progress, 10, torch.zeros(2, 3, 32, 48), same, lambda name: same)  # type: ignore[arg-type, return-value]
     for _ in range(2):  # what the first step collected counts in the second
+        queries, targets = objective.prepare(Queries(content[:, :4]), given, step)
+        output = Output(seen, queries, [prediction.rows(slice(4))], [prediction.rows(slice(4, rows))])
         losses = objective.losses(output, targets, step)
         assert losses.keys() <= objective.weights.keys() | objective.statistics
         assert all(losses[name].shape == () and losses[name].isfinite() for name in losses)
         assert not any(losses[name].requires_grad for name in losses.keys() & objective.statistics)
         learned = [objective.weights[name] * losses[name] for name in losses.keys() & objective.weights.keys()]
-        assert learned or not progress
         if learned:
             torch.stack(learned).sum().backward(retain_graph=True)
         objective.after_step(step)
+    assert learned or not progress or not objective.weights
     gradients = [leaf.grad for leaf in (logits, masks, content, pixels, texts) if leaf.grad is not None]
+    gradients += [p.grad for p in same.heads.parameters() if p.grad is not None]
     assert bool(gradients) == bool(learned)
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert all(isinstance(line, str) for line in objective.remarks())
 
 
 @pytest.mark.parametrize("path", paths("readouts"))

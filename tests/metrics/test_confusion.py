@@ -24,6 +24,7 @@ from queryseg.metrics import (
     precision,
     recall,
 )
+from queryseg.metrics.confusion import class_counts, margins_iou
 
 K = 4
 
@@ -149,8 +150,20 @@ def test_labels_without_class_are_refused():
 
 def test_predictions_without_class_are_refused():
     label = torch.zeros(1, 2, dtype=torch.uint8)
-    with pytest.raises(InputError, match="A prediction holds 255, but there are 4 classes"):
-        confusion_matrix(torch.tensor([[0, 255]], dtype=torch.uint8), label, K)
+    with pytest.raises(InputError, match="A prediction holds 254, but there are 4 classes"):
+        confusion_matrix(torch.tensor([[255, 254]], dtype=torch.uint8), label, K)
+
+
+def test_pixels_predicted_to_be_nothing_are_missed_and_claimed_by_no_class():
+    """Label 0 0 1 255 against 0 nothing nothing nothing: IoU ½ and 0, and no class is predicted too often."""
+    label = torch.tensor([[0, 0, 1, 255]], dtype=torch.uint8)
+    prediction = torch.tensor([[0, 255, 255, 255]], dtype=torch.uint8)
+    counts = class_counts(prediction, label, K)
+    assert counts.tolist() == [[1, 0, 0, 0, 1], [0, 0, 0, 0, 1], [0] * 5, [0] * 5]
+    true, labelled, predicted = margins(counts)
+    assert (true.tolist(), labelled.tolist(), predicted.tolist()) == ([1, 0, 0, 0], [2, 1, 0, 0], [1, 0, 0, 0])
+    assert margins_iou(true, labelled, predicted)[:2].tolist() == [0.5, 0.0]
+    assert confusion_matrix(prediction, label, K).sum() == 1
 
 
 def test_different_sizes_are_refused():

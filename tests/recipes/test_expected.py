@@ -21,7 +21,7 @@ OF_THE_PAPER = {
     f"{folder}/{name}": entry
     for folder, entries in EXPECTED.items()
     for name, entry in entries.items()
-    if entry["paper"] is not None
+    if entry["paper"] is not None and folder != "simcis"  # continual: tests/recipes/test_simcis.py
 }
 
 

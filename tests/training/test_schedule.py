@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queryseg.recipe import TrainingSettings
-from queryseg.training.schedule import decayed, learning_rate, rate_factor, reseed
+from queryseg.training.schedule import decayed, learning_rate, milestone_factor, rate_factor, reseed
 
 
 def test_polynomial_decay() -> None:
@@ -93,3 +93,12 @@ def test_weight_decay_is_annealed_along_half_a_cosine() -> None:
     assert decayed(250, 1000, 0.05, 1e-5) == pytest.approx(1e-5 + (0.05 - 1e-5) * (1 + 0.5**0.5) / 2)
     assert decayed(1000, 1000, 0.05, 1e-5) == pytest.approx(1e-5)
     assert decayed(700, 1000, 0.05, None) == 0.05
+
+
+def test_milestones_drop_the_rate_by_ten_each():
+    """SimCIS pan 100-5: ×0.1 after 4250 and 4750 of 5000 steps."""
+    factors = [milestone_factor(step, 5000, [0.85, 0.95]) for step in (0, 4249, 4250, 4749, 4750, 4999)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert [milestone_factor(step, 10, [0.5], 0.2, 0.2) for step in (0, 1, 2, 4, 5)] == pytest.approx(
+        [1 / 3, 2 / 3, 1, 1, 0.2]
+    )

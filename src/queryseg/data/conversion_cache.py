@@ -55,7 +55,7 @@ class ConversionCache:
         """What `make` gives for the file, from the cache if it is there."""
         if self.folder is None:
             return make(file)
-        path = self.folder / f"{_identity(file)}.npz"
+        path = self.folder / f"{file_identity(file)}.npz"
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return dict(stored)
@@ -90,7 +90,8 @@ def clear_cache() -> int:
     return freed
 
 
-def _identity(file: DataFile) -> str:
+def file_identity(file: DataFile) -> str:
+    """Other for another path, size or time of change; of an archived file, of the archive and the member."""
     place = file if isinstance(file, Path) else file.archive
     member = "" if isinstance(file, Path) else file.member
     about = place.stat()

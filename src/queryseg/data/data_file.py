@@ -16,8 +16,10 @@ from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import InputError
 
 LAYOUTS: dict[str, str] = {
+    "class_subset": "queryseg.data.class_subset.ClassSubset",
     "corrupted": "queryseg.data.corruptions.corrupted_images.CorruptedImages",
     "folders": "queryseg.data.folders.Folders",
+    "joined": "queryseg.data.joined.Joined",
     "panoptic_folders": "queryseg.data.panoptic_folders.PanopticFolders",
     "shards": "queryseg.data.shards.Shards",
     "streets": "queryseg.data.streets.Streets",

@@ -18,7 +18,7 @@ from torch import Tensor
 from queryseg.data.class_table import ClassTable
 from queryseg.data.condition import CONDITIONS, condition_of
 from queryseg.data.protocol import Protocol
-from queryseg.metrics.confusion import iou, margins_iou, mean_iou, pixel_accuracy, precision, recall
+from queryseg.metrics.confusion import margins_iou
 from queryseg.metrics.measurement import Measurement, number
 from queryseg.metrics.pixel_scores import PixelScores
 
@@ -99,13 +99,18 @@ class Evaluation:
         return self.margins.shape[0]
 
     @property
+    def pooled(self) -> Tensor:
+        """(3, K): the margins of all images. Pixels predicted to be nothing are in them, and not in the matrix."""
+        return self.margins.sum(0)
+
+    @property
     def iou(self) -> Tensor:
         """(K,) float64, nan for classes that are neither labelled nor predicted."""
-        return iou(self.confusion)
+        return margins_iou(*self.pooled)
 
     @property
     def mean_iou(self) -> float:
-        return float(mean_iou(self.confusion))
+        return float(self.iou.nanmean())
 
     @property
     def mean_iou_interval(self) -> tuple[float, float]:
@@ -114,7 +119,8 @@ class Evaluation:
 
     @property
     def pixel_accuracy(self) -> float:
-        return float(pixel_accuracy(self.confusion))
+        true, labelled, _ = self.pooled
+        return float(true.sum().double() / labelled.sum())
 
     def __str__(self) -> str:
         low, high = map(percent, self.mean_iou_interval)
@@ -122,12 +128,13 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; scores in 0…1, None where they are not defined."""
+        true, labelled, predicted = self.pooled
         per_class = zip(
             self.class_names,
             self.iou.tolist(),
-            recall(self.confusion).tolist(),
-            precision(self.confusion).tolist(),
-            self.confusion.sum(1).tolist(),
+            (true.double() / labelled).tolist(),
+            (true.double() / predicted).tolist(),
+            labelled.tolist(),
             strict=True,
         )
         conditions = {name: found.to_json(self.class_names) for name, found in self.conditions.items()}

@@ -14,7 +14,11 @@ from queryseg.evaluation.matrix.score_grid import Cell, ScoreGrid
 
 def write_markdown(content: DomainTable | DomainMatrix, path: str | Path) -> None:
     """Raises: InputError if the file cannot be written"""
-    text = markdown(content) if isinstance(content, DomainTable) else matrix_markdown(content)
+    write_text(markdown(content) if isinstance(content, DomainTable) else matrix_markdown(content), path)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Raises: InputError if the file cannot be written"""
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
@@ -42,11 +46,12 @@ def matrix_markdown(matrix: DomainMatrix) -> str:
     """Warnings, every table, and what must stand beside every score."""
     warnings = "".join(f"> **Warning:** {text}\n\n" for text in matrix.warnings)
     said = f"{'. '.join(matrix.captions)}. Underlined: training domain of the run; bold: highest of the column."
-    tables = "\n".join(_grid(grid) for grid in matrix_grids.all_grids(matrix))
+    tables = "\n".join(grid_markdown(grid) for grid in matrix_grids.all_grids(matrix))
     return f"{warnings}{said[0].upper()}{said[1:]}\n\n{tables}"
 
 
-def _grid(grid: ScoreGrid) -> str:
+def grid_markdown(grid: ScoreGrid) -> str:
+    """A heading, the table, its note."""
     heads = zip(grid.columns, grid.subtitles or [""] * len(grid.columns), strict=True)
     head = [*grid.names, *(f"{column} ({subtitle})" if subtitle else column for column, subtitle in heads)]
     rows = [[*row.names, *(_cell(cell) for cell in row.cells)] for row in grid.rows]

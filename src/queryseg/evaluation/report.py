@@ -224,8 +224,8 @@ def _strip(example: Example, classes: ClassTable) -> str:
     image, label_map, prediction = reduced(example)
     pictures = [
         inline_image("image", Image.fromarray(image), "jpeg"),
-        inline_image("label", _palette_image(label_map, classes), "png"),
-        inline_image("prediction", _palette_image(prediction, classes), "png"),
+        inline_image("label", palette_image(label_map, classes), "png"),
+        inline_image("prediction", palette_image(prediction, classes), "png"),
         inline_image("errors", Image.fromarray(error_picture(image, label_map, prediction)), "jpeg"),
     ]
     labelled = example.label_map != IGNORE
@@ -263,7 +263,7 @@ def error_picture(image: Pixels, label_map: Pixels, prediction: Pixels) -> Pixel
     return np.broadcast_to(picture, image.shape).astype(np.uint8)
 
 
-def _palette_image(label_map: Pixels, classes: ClassTable) -> Image.Image:
+def palette_image(label_map: Pixels, classes: ClassTable) -> Image.Image:
     """Few flat colours: a palette PNG is smaller than a JPEG and has clean borders."""
     picture = Image.fromarray(label_map).convert("P")
     picture.putpalette(colorize(np.arange(256)[None], classes).tobytes())

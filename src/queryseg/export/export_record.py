@@ -33,7 +33,7 @@ class ExportRecord:
     calibration    of int8 and pruning: number of images by where they come from
     multiple       pixels, of (height, width); 1 if `size` is fixed
     segments       {} or, if the graph also gives class logits (B, Q, K or K+1), class scores (B, Q, K) and mask logits
-                   (B, Q, h, w): the options of the Mixture that reads segments of them
+                   (B, Q, h, w): the name and the options of the readout that finds segments in them
     canvas         (height, width) in pixels that masks cover if `size` is fixed; None: the images' own
     """
 

@@ -23,8 +23,11 @@ from queryseg.export.torch_format import TorchFormat
 from queryseg.inference.engine import Finding, Reading, Size
 from queryseg.inference.predictor import Predictor
 from queryseg.inference.windows import enlarged, resized
-from queryseg.readouts import Mixture
+from queryseg.readouts import Mixture, RegionAssembly
 from queryseg.types import Prediction, Task
+
+SEGMENT_READOUTS: dict[str, type[Mixture]] = {one.__name__: one for one in (Mixture, RegionAssembly)}
+"""Readouts that a file can keep, by the name in its record."""
 
 FORMATS: dict[str, ExportFormat] = {
     one.name: one for one in (OnnxFormat(), OpenVinoFormat(), TensorRtFormat(), TorchFormat())
@@ -83,7 +86,8 @@ class ExportedEngine:
         """See `SegmentEngine`. Raises: InputError if the file keeps no segments"""
         if not self.record.segments:
             raise InputError("This exported file keeps no segments; export it again with --segments, or use the run.")
-        return Mixture(**self.record.segments)
+        options = dict(self.record.segments)
+        return SEGMENT_READOUTS[options.pop("readout", "Mixture")](**options)
 
     def read(self, images: Tensor, size: Size | None = None) -> Reading:
         """See `SegmentEngine`; embeddings are empty. Raises: InputError if the file keeps no segments"""

@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from queryseg import __version__
+from queryseg.contracts import Readout
 from queryseg.data.class_table import ClassTable
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol
@@ -23,7 +25,7 @@ from queryseg.evaluation.evaluator import Progress
 from queryseg.export.calibration import calibration, streets_of_all_domains
 from queryseg.export.export_format import ExportFormat
 from queryseg.export.export_record import ExportPrecision, ExportRecord
-from queryseg.export.exported_engine import FORMATS, ExportedEngine, check_protocol
+from queryseg.export.exported_engine import FORMATS, SEGMENT_READOUTS, ExportedEngine, check_protocol
 from queryseg.export.exported_graph import prepare, trace
 from queryseg.export.parity_gate import ParityError, ParityReport, gate_streets, other_size, parity_gate
 from queryseg.inference.engine import Engine
@@ -191,14 +193,19 @@ def _record(
         weights_digest(model),
         {"queryseg": __version__, "torch": str(torch.__version__), **exporter.versions()},
         multiple=model.canvas(1, 1) if options.dynamic_size else (1, 1),
-        segments=model.readout.options if options.segments and isinstance(model.readout, Mixture) else {},
+        segments=_segment_readout(model.readout) if options.segments else {},
         canvas=None if options.dynamic_size else model.canvas(*options.size),
     )
 
 
+def _segment_readout(readout: Readout) -> dict[str, Any]:
+    assert isinstance(readout, Mixture)  # so says `_check_segments`
+    return {"readout": type(readout).__name__, **readout.options}
+
+
 def _check_segments(model: Segmenter, classes: ClassTable, precision: ExportPrecision) -> None:
     """Raises: InputError"""
-    if type(model.readout) is not Mixture:
+    if type(model.readout).__name__ not in SEGMENT_READOUTS:
         raise InputError(
             f"The readout {type(model.readout).__name__} is not kept in exported files, so no segments can be read of "
             "them; leave --segments out."

@@ -29,6 +29,7 @@ from queryseg.inference.query_pruning import PruningReport
 from queryseg.inference.windows import resized
 from queryseg.metrics.confusion import confusion_matrix, mean_iou
 from queryseg.metrics.measurement import number
+from queryseg.types import IGNORE
 
 MIN_AGREEMENT: Mapping[ExportPrecision, float] = {"fp32": 0.9999, "bf16": 0.995, "fp16": 0.995}
 """Smallest share of pixels that must keep their label, on every data set."""
@@ -191,7 +192,7 @@ def _compare(
             with torch.no_grad():
                 before = unpruned(fitted.to(unpruned.device))[0, : covered[0], : covered[1]].cpu()
             num_kept += int((before == labels[0]).sum())
-        seen += torch.bincount(labels[0].flatten().long(), minlength=num_classes)
+        seen += torch.bincount(labels[0].flatten().long(), minlength=IGNORE + 1)[:num_classes]  # 255: nothing
         if exported.record.segments:
             num_same += _same_segments(engine, exported, fitted, covered)
         if exported.record.scores:

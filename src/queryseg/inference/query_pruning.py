@@ -74,7 +74,7 @@ def prune_queries(
     Source: ours. Raises: InputError for a model whose queries are read more than once or are not mixed by weights, for
     a negative tolerance, and without images
     """
-    if not isinstance(model.readout, Mixture) or not model.decoder.reads_once:
+    if type(model.readout) is not Mixture or not model.decoder.reads_once:
         raise InputError(
             f"Queries of {type(model.decoder).__name__} with {type(model.readout).__name__} cannot be left out: that "
             "needs a decoder which reads them once, at its end, and the readout Mixture."

@@ -10,6 +10,7 @@ Source: the PASCAL VOC and Cityscapes benchmarks; protocols.md §6.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from queryseg.errors import InputError
@@ -20,24 +21,32 @@ _AT_ONCE = 2**22
 
 
 def confusion_matrix(prediction: Tensor, label_map: Tensor, num_classes: int) -> Tensor:
-    """(K, K) int64 counts of one or more images.
+    """(K, K) int64: `class_counts` without the pixels that were predicted to be nothing."""
+    return class_counts(prediction, label_map, num_classes)[:, :-1]
 
-    prediction, label_map: uint8 of one shape, on one device; a label is below num_classes or 255, a prediction below
-    num_classes.
 
-    Raises: InputError if a label or a prediction is no class, or if the shapes differ
+def class_counts(prediction: Tensor, label_map: Tensor, num_classes: int) -> Tensor:
+    """(K, K + 1) int64 counts of one or more images: rows are labels, columns predictions; the last column counts
+    pixels that were predicted to be nothing (255), which are missed by their class and claimed by none.
+
+    prediction, label_map: uint8 of one shape, on one device; below num_classes or 255.
+
+    Raises: InputError if a label or a prediction is neither a class nor 255, or if the shapes differ
     """
     check_shapes(prediction, label_map)
-    if prediction.numel() and (highest := int(prediction.max())) >= num_classes:
-        raise InputError(
-            f"A prediction holds {highest}, but there are {num_classes} classes: every pixel needs one of them, 0 to "
-            f"{num_classes - 1}."
-        )
     # One bin per (label, prediction) of all 256 labels: cheaper than taking ignored pixels out first, and labels
     # without a class come to light.
-    table = pair_counts(label_map, prediction, num_classes)
+    highest = int(prediction.max()) if prediction.numel() else 0
+    table = pair_counts(label_map, prediction, num_classes if highest < num_classes else IGNORE + 1)
     check_labels(table.sum(1), num_classes)
-    return table[:num_classes].cpu()
+    if highest < num_classes:
+        return F.pad(table[:num_classes], (0, 1)).cpu()
+    if stray := table[:, num_classes:IGNORE].sum(0).nonzero().flatten().tolist():
+        raise InputError(
+            f"A prediction holds {num_classes + stray[0]}, but there are {num_classes} classes: every pixel needs one "
+            f"of them, 0 to {num_classes - 1}, or 255 for nothing."
+        )
+    return torch.cat([table[:num_classes, :num_classes], table[:num_classes, IGNORE:]], 1).cpu()
 
 
 def pair_counts(first: Tensor, second: Tensor, num_second: int) -> Tensor:
@@ -115,8 +124,10 @@ def precision(confusion: Tensor) -> Tensor:
 
 
 def margins(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels per class (…, K): rightly predicted, labelled, predicted. All that IoU needs of a confusion matrix."""
-    return confusion.diagonal(dim1=-2, dim2=-1), confusion.sum(-1), confusion.sum(-2)
+    """Pixels per class (…, K): rightly predicted, labelled, predicted. All that IoU needs of a confusion matrix, or of
+    `class_counts`."""
+    predicted = confusion.sum(-2)[..., : confusion.shape[-2]]
+    return confusion.diagonal(dim1=-2, dim2=-1), confusion.sum(-1), predicted
 
 
 def margins_iou(true: Tensor, labelled: Tensor, predicted: Tensor) -> Tensor:

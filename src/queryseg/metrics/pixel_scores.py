@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from queryseg.metrics.confusion import confusion_matrix, margins, margins_iou, weighted_iou
+from queryseg.metrics.confusion import class_counts, margins, margins_iou, weighted_iou
 from queryseg.metrics.metric import Metric, PredictedMaps
 from queryseg.types import Sample
 
@@ -16,7 +16,8 @@ from queryseg.types import Sample
 class PixelScores(Metric):
     """Mean IoU, pixel accuracy, mean accuracy and frequency-weighted IoU, pooled; definitions in `confusion.py`.
 
-    Its sums per image are the margins (3, K) int32, its total the confusion matrix (K, K) int64.
+    Its sums per image are the margins (3, K) int32, its total the confusion matrix (K, K) int64. Pixels that were
+    predicted to be nothing (255) count in the margins, as labelled, and are left out of the matrix.
     """
 
     name = "pixels"
@@ -27,8 +28,8 @@ class PixelScores(Metric):
 
     def measure(self, prediction: PredictedMaps, sample: Sample) -> Tensor:
         label_map = sample.label_map.to(prediction.label_map.device)
-        counts = confusion_matrix(prediction.label_map, label_map, self.num_classes)
-        self.add_total(counts)
+        counts = class_counts(prediction.label_map, label_map, self.num_classes)
+        self.add_total(counts[:, :-1])
         return torch.stack(margins(counts)).int()
 
     def scores(self, pooled: Tensor) -> dict[str, Tensor]:

@@ -13,22 +13,20 @@ from torch import Tensor
 
 from queryseg.errors import InputError
 from queryseg.metrics.boundary_band import class_edges, euclidean_band
-from queryseg.metrics.confusion import confusion_matrix, margins, margins_iou
+from queryseg.metrics.confusion import class_counts, margins, margins_iou
 from queryseg.metrics.metric import Metric, PredictedMaps
 from queryseg.types import IGNORE, Sample
 
 
-def trimap_confusion(prediction: Tensor, label_map: Tensor, num_classes: int, widths: Sequence[int]) -> Tensor:
-    """(W, K, K) int64 confusion matrices of the labelled pixels less than each of `widths` pixels from an edge of the
+def trimap_counts(prediction: Tensor, label_map: Tensor, num_classes: int, widths: Sequence[int]) -> Tensor:
+    """(W, K, K + 1) int64 `class_counts` of the labelled pixels less than each of `widths` pixels from an edge of the
     label map; at width 1 the edges themselves, both sides. prediction, label_map (H, W) uint8.
 
-    Raises: InputError as `confusion_matrix`
+    Raises: InputError as `class_counts`
     """
     edges = class_edges(label_map)
     bands = (euclidean_band(edges, width) for width in widths)
-    return torch.stack(
-        [confusion_matrix(prediction, label_map.masked_fill(~band, IGNORE), num_classes) for band in bands]
-    )
+    return torch.stack([class_counts(prediction, label_map.masked_fill(~band, IGNORE), num_classes) for band in bands])
 
 
 class Trimap(Metric):
@@ -56,7 +54,7 @@ class Trimap(Metric):
     def measure(self, prediction: PredictedMaps, sample: Sample) -> Tensor:
         """(W, 3, K) int32"""
         label_map = sample.label_map.to(prediction.label_map.device)
-        confusion = trimap_confusion(prediction.label_map, label_map, self.num_classes, self.widths)
+        confusion = trimap_counts(prediction.label_map, label_map, self.num_classes, self.widths)
         return torch.stack(margins(confusion), 1).int()
 
     def scores(self, pooled: Tensor) -> dict[str, Tensor]:

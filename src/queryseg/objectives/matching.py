@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from queryseg.errors import RecipeError
 from queryseg.objectives.mask_losses import at_least_float32, pairwise_mask_bce, pairwise_mask_dice
+from queryseg.ops.boxes import boxes_of_corners, mask_corners
 from queryseg.ops.point_sampling import sample_maps, sample_masks
 from queryseg.types import Prediction, Target
 
@@ -49,11 +51,22 @@ class Segments:
             [len(t.labels) for t in targets],
         )
 
-    def padded(self) -> tuple[Tensor, Tensor]:
-        """labels (B, M), masks (B, M, H, W), M of the fullest image; the padding repeats the batch's first segment."""
+    @cached_property
+    def corners(self) -> Tensor:
+        """(T, 4) int64, see `mask_corners`"""
+        return mask_corners(self.masks)
+
+    def boxes(self, dtype: torch.dtype) -> Tensor:
+        """(T, 4) as (cx, cy, w, h) around the masks, in [0, 1] of the canvas"""
+        return boxes_of_corners(self.corners, (self.masks.shape[-2], self.masks.shape[-1]), dtype)
+
+    def padded(self, boxes: torch.dtype | None = None) -> tuple[Tensor, ...]:
+        """labels (B, M), masks (B, M, H, W) and, in the dtype asked for, boxes (B, M, 4), M of the fullest image; the
+        padding repeats the batch's first segment."""
         every = torch.arange(len(self.labels), device=self.labels.device)
         index = pad_sequence(list(torch.split(every, self.counts)), batch_first=True)
-        return self.labels[index], self.masks[index]
+        found = self.labels[index], self.masks[index]
+        return found if boxes is None else (*found, self.boxes(boxes)[index])
 
 
 @dataclass(frozen=True)
@@ -111,23 +124,33 @@ class Hungarian(Matcher):
     @torch.no_grad()
     def match(self, predictions: Sequence[Prediction], segments: Segments) -> list[Assignment]:
         device = segments.labels.device
-        labels, masks = segments.padded()
+        wanted = segments.padded(self.box_type(predictions[0]))
         with torch.autocast(device.type, enabled=False):  # it would take the matrix products in half precision
-            costs = torch.stack([self.costs(p, labels, masks) for p in predictions])
+            costs = torch.stack([self.costs(p, *wanted) for p in predictions])
         costs = costs.nan_to_num(BROKEN, BROKEN, BROKEN).cpu()  # (L, B, Q, M), the one wait for the device
         pairs = torch.from_numpy(np.stack([self.solve(c.numpy(), segments.counts) for c in costs])).to(device)
         return [Assignment(*reading) for reading in pairs]
 
-    def costs(self, prediction: Prediction, labels: Tensor, masks: Tensor) -> Tensor:
-        """Of every query for every segment of its image: labels (B, M), masks (B, M, H, W) bool → (B, Q, M)."""
-        logits, scores = at_least_float32(prediction.mask_logits), at_least_float32(prediction.class_scores)
+    def costs(self, prediction: Prediction, labels: Tensor, masks: Tensor, boxes: Tensor | None = None) -> Tensor:
+        """Of every query for every segment of its image: labels (B, M), masks (B, M, H, W) bool, boxes (B, M, 4) if
+        needed → (B, Q, M)."""
+        logits = at_least_float32(prediction.mask_logits)
         points = torch.rand(len(logits), self.num_points, 2, dtype=logits.dtype, device=logits.device)
         queries, targets = sample_maps(logits, points), sample_masks(masks, points)
         return (
-            -self.class_cost * scores.gather(2, labels[:, None].expand(-1, scores.shape[1], -1))
+            self.class_cost * self.class_costs(prediction, labels)
             + self.mask_cost * pairwise_mask_bce(queries, targets)
             + self.dice_cost * pairwise_mask_dice(queries, targets)
         )
+
+    def box_type(self, prediction: Prediction) -> torch.dtype | None:
+        """In which `costs` needs the segments' boxes; None: it needs none."""
+        return None
+
+    def class_costs(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        """−p(label): labels (B, M) → (B, Q, M)"""
+        scores = at_least_float32(prediction.class_scores)
+        return -scores.gather(2, labels[:, None].expand(-1, scores.shape[1], -1))
 
     def costs_of_targets(self, prediction: Prediction, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """Costs (B, Q, M) for rewards, differentiable, ∞ where an image has fewer than M segments, and the segments'
@@ -136,10 +159,11 @@ class Hungarian(Matcher):
         if max(segments.counts) == 0:
             costs = prediction.class_scores.new_full((*prediction.class_scores.shape[:2], 1), torch.inf)
             return costs, segments.labels.new_zeros(len(targets), 1)
-        labels, masks = segments.padded()
+        wanted = segments.padded(self.box_type(prediction))
+        labels = wanted[0]
         columns = torch.arange(labels.shape[1], device=labels.device)
         missing = columns >= torch.tensor(segments.counts, device=labels.device)[:, None]
-        return self.costs(prediction, labels, masks).masked_fill(missing[:, None], torch.inf), labels
+        return self.costs(prediction, *wanted).masked_fill(missing[:, None], torch.inf), labels
 
     @staticmethod
     def solve(costs: np.ndarray, counts: Sequence[int]) -> np.ndarray:

@@ -37,6 +37,15 @@ def sine_points(points: Tensor, channels: int) -> Tensor:
     return torch.cat((_waves(y, channels // 2), _waves(x, channels // 2)), -1)
 
 
+def sine_boxes(boxes: Tensor, channels: int) -> Tensor:
+    """The same for boxes: (…, 4) as (cx, cy, w, h) in [0, 1] → (…, 2·channels), a quarter each for cy, cx, w, h.
+
+    Source: DAB-DETR (arXiv 2201.12329) §4.1.
+    """
+    cx, cy, width, height = boxes.unbind(-1)
+    return torch.cat([_waves(place, channels // 2) for place in (cy, cx, width, height)], -1)
+
+
 def _waves(place: Tensor, num_waves: int) -> Tensor:
     """place (…) in [0, 1] → (…, num_waves), sines and cosines in turns"""
     pair = torch.arange(num_waves, dtype=place.dtype, device=place.device) // 2

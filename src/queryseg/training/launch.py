@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from queryseg.errors import RecipeError
-from queryseg.recipe import Recipe
+from queryseg.recipe import Precision, Recipe
 from queryseg.segmenter import Segmenter
 from queryseg.training.start import Beginning, check_end, prepare_folder
 from queryseg.training.trainer import Trainer, TrainingResult
@@ -46,10 +46,7 @@ def train(
     out = Path(out)
     check_end(until, recipe.training.steps)
     beginning = Beginning(resume, *(None if path is None else Path(path) for path in (start_from, fork)))
-    strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true"  # objectives may join late
-    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=recipe.training.precision)
-    if fabric.device.type == "cpu" and recipe.training.precision == "16-mixed":
-        raise RecipeError("training.precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true on a CPU.")
+    fabric = open_fabric(recipe.training.precision, accelerator, devices)
     if fabric.is_global_zero:  # before further processes start, which then find the folder as it must be
         prepare_folder(out, resume, beginning.fork)
 
@@ -57,3 +54,12 @@ def train(
         return Trainer(fabric, recipe, resolved, out, beginning, until, previous, console).fit()
 
     return fabric.launch(run)  # type: ignore[no-any-return]
+
+
+def open_fabric(precision: Precision, accelerator: str = "auto", devices: int = 1) -> Fabric:
+    """Devices, processes and precision, before anything is launched. Raises: RecipeError"""
+    strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true"  # objectives may join late
+    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=precision)
+    if fabric.device.type == "cpu" and precision == "16-mixed":
+        raise RecipeError("training.precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true on a CPU.")
+    return fabric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any
@@ -54,6 +54,29 @@ def parameter_groups(
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
+
+
+def freeze_others(model: Segmenter, trained: Sequence[str]) -> None:
+    """Let only parameters learn whose names begin with one of `trained`, up to a dot; what a part froze stays frozen.
+
+    Raises: RecipeError for a name that is no parameter's beginning
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for beginning in trained:
+        if not any(_begins(name, beginning) for name in names):
+            parts = sorted({name.partition(".")[0] for name in names})
+            raise RecipeError(
+                f"training.trained names '{beginning}', with which no parameter's name begins; they begin with "
+                f"{', '.join(parts)}."
+            )
+    for name, parameter in model.named_parameters():
+        if not any(_begins(name, beginning) for beginning in trained):
+            parameter.requires_grad_(False)
+    model.train(model.training)  # frozen sections of the backbone become deterministic
+
+
+def _begins(name: str, beginning: str) -> bool:
+    return name == beginning or name.startswith(f"{beginning}.")
 
 
 def _named_parameters(model: Segmenter, objectives: Mapping[str, Objective]) -> Iterable[tuple[str, nn.Parameter]]:

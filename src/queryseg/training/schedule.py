@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ def learning_rate(step: int, settings: TrainingSettings, factor: float = 1.0) ->
     """Of parameters that learn at `factor` of the full rate, at 0 ≤ step < steps.
 
     With the full rate r and the floor m = min(r, min_learning_rate), "poly" decays from r to m after the warm-up, see
-    `rate_factor`. "mmcv_poly", with w warm-up steps: (m + (r − m) · (1 − step/steps)^power) · (1 − (1 − step/w) · (1 −
-    1e-6)), the last factor before step w alone.
+    `rate_factor`; with milestones it drops there instead, see `milestone_factor`. "mmcv_poly", with w warm-up steps:
+    (m + (r − m) · (1 − step/steps)^power) · (1 − (1 − step/w) · (1 − 1e-6)), the last factor before step w alone.
 
     Source: mmcv 1's PolyLrUpdaterHook with a linear warm-up, whose floor is the same for every group of parameters; as
     tqdm's configurations use it, spec §6. Deviation: there, a rate below the floor rises to it.
@@ -47,8 +48,26 @@ def learning_rate(step: int, settings: TrainingSettings, factor: float = 1.0) ->
     if settings.schedule == "mmcv_poly":
         rise = 1 - (1 - step / rising) * (1 - _MMCV_WARMUP_FROM) if step < rising else 1.0
         return rise * (floor + (full - floor) * rate_factor(step, settings.steps, power=settings.power))
-    share = rate_factor(step, settings.steps, settings.warmup, settings.power)
+    if settings.milestones is not None:
+        share = milestone_factor(step, settings.steps, settings.milestones, settings.drop, settings.warmup)
+    else:
+        share = rate_factor(step, settings.steps, settings.warmup, settings.power)
     return full * share if step < rising else floor + (full - floor) * share
+
+
+def milestone_factor(
+    step: int, steps: int, milestones: Sequence[float], drop: float = 0.1, warmup: float = 0.0
+) -> float:
+    """Share of the full learning rate at 0 ≤ step < steps: `drop` to the power of how many milestones (shares of the
+    steps) have passed, after a linear rise as in `rate_factor`.
+
+    Source: SimCIS spec §6; torch's MultiStepLR with whole steps.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    factor: float = drop ** sum(step >= round(share * steps) for share in milestones)
+    return factor
 
 
 def decayed(step: int, steps: int, first: float, final: float | None) -> float:

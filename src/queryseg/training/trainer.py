@@ -40,7 +40,7 @@ from queryseg.training.guard import DivergenceError, is_finite, save_failure
 from queryseg.training.interruption import StopRequest, TrainingInterrupted
 from queryseg.training.loading import batches, fingerprint, open_checked, training_loader
 from queryseg.training.meter import PACE, Meter
-from queryseg.training.parameter_groups import parameter_groups
+from queryseg.training.parameter_groups import freeze_others, parameter_groups
 from queryseg.training.pictures import prediction_picture
 from queryseg.training.progress import Progress
 from queryseg.training.records import Records
@@ -101,6 +101,8 @@ class Trainer:
         self.loaded = frozenset(base_weights(self.model)) if self.base else frozenset[str]()
         if self.base is not None and earlier is not None:
             (check_base if self.base.file is None else fill_base)(self.model, self.base, earlier)
+        if self.settings.trained is not None:
+            freeze_others(self.model, self.settings.trained)
         groups = parameter_groups(self.model, objectives, self.settings)
         # one kernel for all tensors; it unscales by itself, which clipping under 16-mixed must do before
         fused = fabric.device.type in ("cpu", "cuda") and self.settings.precision != "16-mixed"
@@ -129,7 +131,8 @@ class Trainer:
         trunk = trunk_lines(self.model.backbone, beginning, taken.names)
         summary = summary_lines(self.model, recipe, trunk, len(self.dataset), fabric.world_size, str(fabric.device))
         stored = [] if self.base is None else [f"Stored is what is trained, without its base: {self.base}"]
-        for line in [*summary, *stored, *report]:
+        remarks = [remark for objective in objectives.values() for remark in objective.remarks()]
+        for line in [*summary, *stored, *report, *remarks]:
             self.progress.say(line)
         self.records: Records | None = None  # only the first process writes
         if fabric.is_global_zero:
@@ -254,10 +257,14 @@ class Trainer:
         return self.model if self.average is None else self.average
 
     def save(self) -> None:
-        """model.safetensors first: where last.ckpt says that the run is complete, the model is too."""
+        """model.safetensors first: where last.ckpt says that the run is complete, the model is too, and what its
+        objectives leave to the next task."""
         if self.records is not None:
             self.records.flush()
             write_trained(self.out, self.result, self._trained(self.result))
+            if self.step == self.settings.steps:
+                for objective in self.module.module.named_objectives().values():
+                    objective.hand_over(self.out)
             checkpoint.write_checkpoint(self.path, self._state())
         self.fabric.barrier()
 

@@ -1,0 +1,138 @@
+"""The arms of the comparison of ways to learn class by class: one recipe per setting, and what each arm changes in it.
+
+Arms of one architecture go on from one first step per setting and order, so that they differ in nothing but how they
+learn later classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from queryseg.recipe_file import read_recipe
+
+ROOT = Path(__file__).parents[2]
+ORDERS = (0, 1, 2)
+"""0: the class table's order; the others are drawn by this seed."""
+
+Stem = Literal["selected", "learnable"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """title: a row of the table; stem: whose first step it goes on from, None: it has none; changes: overrides."""
+
+    title: str
+    stem: Stem | None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_BOXES = {"box_cost": 0, "giou_cost": 0, "num_points": 1024}
+LEARNABLE: dict[str, Any] = {
+    "model.queries": {
+        "class_path": "queryseg.queries.LearnableQueries",
+        "init_args": {"num_queries": 40, "position": True},
+    },
+    "model.decoder.heads": {"class_path": "queryseg.decoders.MaskHeads", "init_args": {"classes": "sigmoid"}},
+    "model.decoder.order": "cross_first",
+    "objectives.criterion.box_weight": 0,
+    "objectives.criterion.giou_weight": 0,
+    "objectives.criterion.matcher.init_args": NO_BOXES,
+    "objectives.virtual_queries.matcher.init_args": NO_BOXES,
+}
+"""Mask2Former's queries instead of selected pixels."""
+
+NO_REPLAY = {"objectives.virtual_queries.num_virtual": 0}
+
+ARMS: Mapping[str, Arm] = {
+    "fine_tuning": Arm("fine-tuning", "selected", {"continual.objectives": {}, **NO_REPLAY}),
+    "pseudo_labels": Arm("pseudo-labels, learnable queries", "learnable", NO_REPLAY),
+    "without_selection": Arm("SimCIS without pre-alignment (and so without CSL)", "learnable"),
+    "without_csl": Arm("SimCIS without CSL", "selected"),
+    "without_virtual": Arm("SimCIS without virtual queries", "selected", NO_REPLAY),
+    "simcis": Arm("SimCIS", "selected"),
+    "joint": Arm("joint training", None, {"continual.joint": True}),
+}
+WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl")
+
+STREETS = {
+    "data.num_workers": 0,
+    "data.train.num_images": 300,
+    "data.validate.streets.num_images": 30,
+    "training.steps": 800,
+    "training.save_every": 400,
+    "continual.steps_per_class": 80,
+}
+CAMVID = {
+    "data.num_workers": 0,
+    "model.backbone.image_size": [96, 128],
+    "data.crop": [96, 128],
+    "data.short_sides": [96, 108, 120, 144],
+    "data.protocol.short_side": 96,
+    "training.steps": 800,
+    "training.save_every": 400,
+    "continual.steps_per_class": 80,
+}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "streets_11-2_panoptic": STREETS,
+    "streets_11-2_semantic": STREETS,
+    "streets_15-4_panoptic": STREETS,
+    "streets_15-4_semantic": STREETS,
+    "camvid_6-1_semantic": CAMVID,
+    "camvid_8-3_semantic": CAMVID,
+}
+"""Recipe of recipes/simcis, and what is smaller in it, so that all runs fit into three hours on two cores."""
+
+MAIN = "streets_11-2_panoptic"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one order of the classes; arm "selected" or "learnable": the first step alone."""
+
+    setting: str
+    arm: str
+    order: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.setting}/{self.arm}/order_{self.order}"
+
+    @property
+    def stem(self) -> Run | None:
+        """Whose first step it goes on from."""
+        stem = ARMS[self.arm].stem if self.arm in ARMS else None
+        return None if stem is None else Run(self.setting, stem, self.order)
+
+    def content(self) -> dict[str, Any]:
+        """The recipe: plain values, to be resolved."""
+        order = {} if self.order == 0 else {"continual.order": "random", "continual.order_seed": self.order}
+        values = {**SETTINGS[self.setting], **order}
+        if self.arm == "learnable" or (self.arm in ARMS and ARMS[self.arm].stem == "learnable"):
+            values |= LEARNABLE
+        content = read_recipe(ROOT / "recipes" / "simcis" / f"{self.setting}.yaml", (), values)
+        if self.arm in WITHOUT_CSL:
+            del content["continual"]["objectives"]["consistent_selection"]
+        if self.arm == "joint":  # as many steps as all others together
+            sizes = content["continual"]["classes_per_step"]
+            content["training"]["steps"] += sum(sizes[1:]) * content["continual"]["steps_per_class"]
+        for key, value in (ARMS[self.arm].changes if self.arm in ARMS else {}).items():
+            node, *names = content, *key.split(".")
+            for name in names[:-1]:
+                node = node[name] if "class_path" not in node else node["init_args"][name]
+            (node["init_args"] if "class_path" in node else node)[names[-1]] = value
+        if self.stem is None and self.arm != "joint":
+            content["continual"]["objectives"] = {}  # of later steps, which a stem has none of
+        return content
+
+
+def all_runs() -> list[Run]:
+    """Everything that the tables need, the most telling first."""
+    runs = [Run(MAIN, arm, order) for order in ORDERS for arm in ARMS]
+    others = [setting for setting in SETTINGS if setting.startswith("streets") and setting != MAIN]
+    runs += [Run(setting, arm, order) for order in ORDERS for setting in others for arm in ("simcis", "pseudo_labels")]
+    camvid = [setting for setting in SETTINGS if setting.startswith("camvid")]
+    arms = ("simcis", "pseudo_labels", "fine_tuning")
+    return runs + [Run(setting, arm, order) for order in ORDERS for setting in camvid for arm in arms]

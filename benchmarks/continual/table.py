@@ -1,0 +1,175 @@
+"""Does SimCIS forget less? Trains every arm class by class, in several orders of the classes, and prints the tables.
+
+    python benchmarks/continual/table.py --work runs/continual [--camvid DATA] [--jobs 2]
+    python benchmarks/continual/table.py --print
+
+Each finished run appends one row to benchmarks/results/continual.jsonl; runs whose row is there are skipped, and an
+interrupted one goes on inside of its step: the same command continues. One thread per run; arms of one architecture
+share their first step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from continual_arms import MAIN, ROOT, Run, all_runs
+from continual_summary import RESULTS, read_rows, summary
+from rich.console import Console
+
+from queryseg.continual.continual_run import train_continually
+from queryseg.continual.continual_table import ContinualTable
+from queryseg.data.streets import Streets
+from queryseg.data.writer import write_cityscapes
+from queryseg.host_memory import keep_freed_memory
+from queryseg.metrics.measurement import number
+from queryseg.recipe_file import resolve
+
+
+def append(row: dict[str, Any]) -> None:
+    """One line, whole, whoever else writes at the same time."""
+    with RESULTS.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps(row) + "\n")
+
+
+def prepared(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
+    """The resolved recipe of a run with its training images on the disk."""
+    content = run.content()
+    if run.setting.startswith("camvid"):
+        content["data"]["root"] = str(camvid)
+    else:
+        kind = "_panoptic" if "panoptic" in run.setting else ""
+        content["data"]["train"] = str(work / "streets" / f"train_clear{kind}.yaml")
+    return resolve(content)
+
+
+def write_streets(root: Path) -> None:
+    """Training scenes on the disk, where a user's own images would be, with their objects."""
+    scenes = Run(MAIN, "simcis", 0).content()["data"]["train"]
+    streets = Streets(**{key: value for key, value in scenes.items() if key != "layout"})
+    if not (root / f"train_{streets.domain}_panoptic.yaml").exists():  # it is written last
+        write_cityscapes(streets, root, "train", 2, panoptic=True)
+
+
+def go_on(run: Run, work: Path, camvid: Path | None, **options: Any) -> ContinualTable:
+    """Begin a run, or continue it where it was interrupted."""
+    out = work / run.name
+    out.mkdir(parents=True, exist_ok=True)
+    begun = any(out.glob("step_*/last.ckpt")) or any(out.glob("step_*/origin.txt"))
+    with (out / "log.txt").open("a") as log:
+        console = Console(file=log, width=150)
+        return train_continually(
+            prepared(run, work, camvid), out, resume=begun, accelerator="cpu", console=console, **options
+        )
+
+
+def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
+    """A row."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    if run.stem is None:
+        table = go_on(run, work, camvid)
+    else:
+        go_on(run.stem, work, camvid, steps=(1, 1))
+        table = go_on(run, work, camvid, first_step=work / run.stem.name / "step_1")
+    minutes = round((time.perf_counter() - start) / 60, 1)
+    return {
+        "run": run.name,
+        "setting": run.setting,
+        "arm": run.arm,
+        "order": run.order,
+        "steps": [[table.classes.names[label] for label in labels] for labels in table.split.steps],
+        "scores": scores_of(table),
+        "memory_bytes": dict(table.steps[-1].memory),
+        "minutes": minutes,
+    }
+
+
+def scores_of(table: ContinualTable) -> dict[str, dict[str, Any]]:
+    """Measure → groups after the last step, the mean over steps of all seen classes, the forgetting matrix."""
+    name = table.data_names[0]
+    found: dict[str, dict[str, Any]] = {}
+    for measure in table.measures:
+        groups = table.group_scores(table.steps[-1], name, measure)
+        matrix = table.forgetting_matrix(name, measure)
+        found[measure] = {group: rounded(value) for group, value in groups.items()}
+        found[measure] |= {
+            "average": rounded(table.average(name, measure)),
+            "forgetting_matrix": [[rounded(value) for value in row] for row in matrix],
+        }
+    return found
+
+
+def rounded(value: float) -> float | None:
+    known = number(value)
+    return None if known is None else round(known, 5)
+
+
+def run_one(name: str, work: Path, camvid: Path | None) -> None:
+    """A run in a process of its own."""
+    run = next(run for run in all_runs() if run.name == name)
+    append(train_and_test(run, work, camvid))
+
+
+def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
+    """What is missing, `jobs` at a time; the runs that share a first step follow each other."""
+    done = {row["run"] for row in read_rows()}
+    chains: dict[str, list[Run]] = {}
+    for run in all_runs():
+        wanted = run.name not in done and run.name.startswith(only) and (camvid or not run.setting.startswith("camvid"))
+        if wanted:
+            chains.setdefault((run.stem or run).name, []).append(run)
+    write_streets(work / "streets")
+    left, start = sum(map(len, chains.values())), time.perf_counter()
+    total = left
+
+    def train_chain(chain: list[Run]) -> None:
+        nonlocal left
+        for run in chain:
+            command = [sys.executable, __file__, "--work", str(work), "--run", run.name]
+            command += ["--camvid", str(camvid)] if camvid else []
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            if subprocess.run(command, env=environment).returncode:
+                print(f"{run.name} failed; its log is in {work}. Its chain stops here.", flush=True)
+                return
+            left -= 1
+            minutes = (time.perf_counter() - start) / 60
+            eta = minutes / max(1, total - left) * left
+            print(f"{run.name} is done; {left} of {total} left, about {eta:.0f} minutes.", flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in [pool.submit(train_chain, chain) for chain in chains.values()]:
+            future.result()
+
+
+def main() -> None:
+    """Run what is missing; print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "continual", help="folder of the runs")
+    parser.add_argument("--camvid", type=Path, help="CamVid's folder (day/train, day/val), for its tables")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--only", default="", help="runs whose names begin so, e.g. streets_11-2_panoptic/")
+    parser.add_argument("--print", action="store_true", help="only print what is there")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        run_one(args.run, args.work, args.camvid)
+        return
+    if not args.print:
+        run_all(args.work, args.camvid, args.jobs, args.only)
+    print(summary(read_rows()))
+
+
+if __name__ == "__main__":
+    main()
