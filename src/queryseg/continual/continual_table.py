@@ -10,7 +10,7 @@ from typing import Any
 from queryseg.continual.step_scores import MEASURES, StepScores
 from queryseg.data.class_split import ClassSplit
 from queryseg.data.class_table import ClassTable
-from queryseg.evaluation.matrix.estimate import Estimate
+from queryseg.evaluation.estimate import Estimate
 from queryseg.evaluation.matrix.score_grid import Cell, Row, ScoreGrid
 from queryseg.metrics.measurement import number
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from queryseg.continual.continual_table import ContinualTable
 from queryseg.continual.step_scores import MEASURES
+from queryseg.evaluation.estimate import Estimate
 from queryseg.evaluation.markdown_report import grid_markdown, write_text
-from queryseg.evaluation.matrix.estimate import Estimate
 from queryseg.evaluation.matrix.matrix_report import grid_html
 from queryseg.evaluation.matrix.score_grid import Cell, Row, ScoreGrid
 from queryseg.evaluation.page import section, write_page
