@@ -90,6 +90,12 @@ def promises() -> str:
         limit, ratio = f"≤ {entry['promised_ratio_at_most']:.2f} ×", f"{entry['ratio']:.2f} ×"
         lines.append([what, limit, ratio, "`benchmarks/grqa_step.py`"])
     lines += faseg()
+    if (RESULTS / "simcis_step.json").exists():
+        for arm, entry in read(RESULTS / "simcis_step.json")["results"].items():
+            if "ratio" in entry:
+                what = f"a later task's training step over plain training, SimCIS's ResNet-50: {arm.replace('_', ' ')}"
+                limit, ratio = f"≤ {entry['promised_ratio_at_most']:.2f} ×", f"{entry['ratio']:.2f} ×"
+                lines.append([what, limit, ratio, "`benchmarks/simcis_step.py`"])
     if (RESULTS / "adapters.json").exists():
         for arm, entry in read(RESULTS / "adapters.json")["results"]["linear"].items():
             if "promised_memory_ratio_at_most" in entry:

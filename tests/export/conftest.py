@@ -26,9 +26,10 @@ from queryseg.export.exported_engine import FORMATS
 from queryseg.export.exported_graph import Traced, trace
 from queryseg.export.exporter import ExportOptions, export_model
 from queryseg.export.onnx_format import onnx_model
+from queryseg.objectives import FocalHungarian, FocalSetCriterion
 from queryseg.readouts import PerPixel
 from queryseg.segmenter import Segmenter
-from queryseg.types import IGNORE, Sample
+from queryseg.types import IGNORE, Sample, Target
 
 SIZE = (64, 64)
 NUM_STEPS, LEARNING_RATE = 100, 4e-3
@@ -82,12 +83,17 @@ def fitted(pair: tuple[str, str]) -> Segmenter:
     labels = torch.stack([sample.label_map for sample in samples]).long()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=NUM_STEPS)
+    criterion = FocalSetCriterion(model.dims, partial(FocalHungarian, num_points=256), num_points=256)
+    targets = [Target.semantic(one) for one in labels]
     for _ in range(NUM_STEPS):
-        loss = images.new_zeros(())
-        for reading in model(images).predictions:  # masked attention learns nothing from the last one alone
+        loss, output = images.new_zeros(()), model(images)
+        for reading in output.predictions:  # masked attention learns nothing from the last one alone
             scores = model.readout.scores(reading, SIZE, SIZE)
             logits = scores if isinstance(model.readout, PerPixel) else (scores + 1e-6).log()
             loss = loss + F.cross_entropy(logits, labels, ignore_index=IGNORE)
+        if "sigmoid_classes" in model.heads.provides:  # saturate in the loss above until all classes tie
+            terms = criterion.losses(output, targets, None)  # type: ignore[arg-type]
+            loss = torch.stack([criterion.weights[name] * value for name, value in terms.items()]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

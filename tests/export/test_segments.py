@@ -16,10 +16,11 @@ from queryseg.data.streets import Streets
 from queryseg.errors import InputError
 from queryseg.export.exporter import ExportOptions, export_model
 from queryseg.export.parity_gate import Parity
+from queryseg.inference.engine import Engine
 from queryseg.inference.predictor import Predictor
-from queryseg.readouts import Mixture, PerPixel
+from queryseg.readouts import Mixture, PerPixel, RegionAssembly
 
-from .conftest import MODELS, SIZE, Scenes
+from .conftest import MODELS, PAIRS, SIZE, Scenes, fitted
 
 CLASSES = class_table({"names": list(MODELS.NAMES), "things": [MODELS.NAMES[1]]})
 
@@ -33,7 +34,7 @@ def model(qprompt):
 
 def made(model, path: Path, **options):
     chosen = ExportOptions(SIZE, segments=True, **options)
-    format = {".pt2": "torch", ".onnx": "onnx"}[path.suffix]
+    format = {".pt2": "torch", ".onnx": "onnx", ".xml": "openvino"}[path.suffix]
     return export_model(model, CLASSES, Protocol(), format, path, chosen, {"scenes": Scenes()}, device="cpu")
 
 
@@ -90,3 +91,23 @@ def test_segments_must_agree_as_labels_must():
     assert Parity("a", 1, 3, 1.0, nan, nan, nan, nan, segment_agreement=0.9999).passes("fp32")
     assert not Parity("a", 1, 3, 1.0, nan, nan, nan, nan, segment_agreement=0.9998).passes("fp32")
     assert Parity("a", 1, 3, 1.0, nan, nan, nan, nan).passes("fp32")
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".xml"])
+def test_queries_chosen_from_pixels_with_the_readout_of_their_method(tmp_path, suffix):
+    """The choice is in the graph, for labels (255: nothing) and for segments; the gate compared both."""
+    for package in {".onnx": ("onnxruntime", "onnxscript"), ".xml": ("openvino", "onnxscript")}.get(suffix, ()):
+        pytest.importorskip(package)
+    model = copy.deepcopy(fitted(next(pair for pair in PAIRS if pair[1].endswith(".SelectedPixels"))))
+    model.readout = RegionAssembly(object_threshold=0.2, overlap_threshold=0.4, semantic_threshold=0.3)
+    path = tmp_path / f"model{suffix}"
+    report = made(model, path, scores=True)
+    assert report.rows[0].segment_agreement > 0.999
+    file = queryseg.load(path, device="cpu", task="panoptic")
+    assert isinstance(file.engine.readout, RegionAssembly)
+    assert file.engine.readout.options == model.readout.options
+    images = torch.stack([scene.image for scene in Scenes()])
+    expected = torch.cat([Engine(model)(image[None]) for image in images])
+    found = torch.cat([file.engine(image[None]) for image in images])
+    assert expected.unique().numel() >= 3, "a comparison that cannot fail"
+    assert (expected == found).float().mean() > 0.9999

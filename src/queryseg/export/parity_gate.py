@@ -201,8 +201,11 @@ def _compare(
             total_error, num_scores = total_error + float(error.double().sum()), num_scores + error.numel()
         if labelled:
             for index, one in enumerate(labels):
-                whole = F.interpolate(one[None, None], (label_map.shape[0], label_map.shape[1]), mode="nearest-exact")
-                confusions[index] += confusion_matrix(whole[0, 0], label_map, num_classes)
+                size_of_labels = (label_map.shape[0], label_map.shape[1])
+                whole = F.interpolate(one[None, None], size_of_labels, mode="nearest-exact")[0, 0]
+                nothing = whole == IGNORE  # of either file alike; what is compared here is the rest
+                known = label_map.masked_fill(nothing, IGNORE)
+                confusions[index] += confusion_matrix(whole.masked_fill(nothing, 0), known, num_classes)
     scored = mean_iou(confusions).tolist() if labelled else [nan] * 2
     errors = (max_error, total_error / num_scores) if num_scores else (nan, nan)
     images = min(num_images, len(dataset))

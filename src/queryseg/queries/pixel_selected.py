@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from queryseg.contracts import Heads, QuerySource
 from queryseg.errors import RecipeError
+from queryseg.full_precision import at_least_float32, full_precision
 from queryseg.ops.boxes import inverse_sigmoid
 from queryseg.ops.layers import MLP, tokens_of
 from queryseg.ops.sine_positions import sine_boxes
@@ -38,9 +39,10 @@ class PixelSelectedQueries(QuerySource):
     mask_invalid_scores  pixels so near the border that their box begins outside of (0.01, 0.99) are never selected.
                          Off in the authors' code: they are read as zeros, all alike, and may be selected
 
-    The choice is not differentiable. What is chosen is read twice: by the heads in the graph, which trains the class
-    layer and the features, and by the decoder without gradient. A query's position is made before every layer from the
-    box that it predicted last, also without gradient: an MLP of the box as sines, scaled by an MLP of the content.
+    The choice is not differentiable and never made in half precision. What is chosen is read twice: by the heads in
+    the graph, which trains the class layer and the features, and by the decoder without gradient. A query's position is
+    made before every layer from the box that it predicted last, also without gradient: an MLP of the box as sines,
+    scaled by an MLP of the content.
 
     extras: selected_indices (B, N) int64, pixels of the levels one after the other, best first.
 
@@ -73,15 +75,17 @@ class PixelSelectedQueries(QuerySource):
 
     def forward(self, features: Features, heads: Heads, like: Queries | None = None) -> Queries:
         """like: its pixels are taken, and no others are looked at."""
-        anchors, valid = self.anchors(features.levels)
-        pixels = torch.cat([tokens_of(level) for level in features.levels], 1).masked_fill(~valid, 0.0)
-        if like is None:
-            index = self.select(heads.classify(self.norm(self.project(pixels))), valid)
-        else:
-            index = like.extras["selected_indices"]
-        # once more for the few that were chosen, which spares the backward pass all others
-        content = self.norm(self.project(pixels.gather(1, index[..., None].expand(-1, -1, pixels.shape[-1]))))
-        return Queries(content, boxes=anchors[index], extras={"selected_indices": index})
+        with full_precision(features.mask_features):  # in half precision too many pixels tie
+            anchors, valid = self.anchors(features.levels)
+            pixels = at_least_float32(torch.cat([tokens_of(level) for level in features.levels], 1))
+            pixels = pixels.masked_fill(~valid, 0.0)
+            if like is None:
+                index = self.select(heads.classify(self.norm(self.project(pixels))), valid)
+            else:
+                index = like.extras["selected_indices"]
+            # once more for the few that were chosen, which spares the backward pass all others
+            content = self.norm(self.project(pixels.gather(1, index[..., None].expand(-1, -1, pixels.shape[-1]))))
+            return Queries(content, boxes=anchors[index], extras={"selected_indices": index})
 
     def select(self, logits: Tensor, valid: Tensor) -> Tensor:
         """logits (B, S, K), valid (S, 1) bool → (B, N) int64, by the best of all classes, seen or not"""

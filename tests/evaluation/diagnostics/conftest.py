@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from math import cos, radians, sin
+from math import cos, nan, radians, sin
 
 import pytest
 import torch
@@ -27,6 +27,7 @@ def circle() -> Callable[..., ObservedQueries]:
             "measured": torch.tensor([[True, True, False], [True, False, False]]),
             "present": torch.tensor([[True, True, False], [True, False, False]]),
             "overlaps": torch.tensor([[0.6, 4.0], [0.5, 1.0]]),
+            "outlined": torch.tensor([[0.9, 0.3, nan], [0.6, nan, nan]]),
         }
         return ObservedQueries(**(values | given))
 

@@ -1,4 +1,4 @@
-from math import cos, isnan, log, radians
+from math import cos, isnan, log, nan, radians
 
 import pytest
 import torch
@@ -82,13 +82,22 @@ def test_drift_by_hand(circle) -> None:
     assert content["queries"]["group"] == ["b", "a", "a", "b"]
 
 
+def test_regions_that_any_query_outlines(circle) -> None:
+    found = domain_queries(circle(), Prototypes.of(circle()))
+    assert found.figures["objectness"] == pytest.approx((0.9 + 0.3 + 0.6) / 3)
+    assert found.figures["outlined_regions"] == pytest.approx(2 / 3)
+    classes = found.to_json(class_table(["a", "b", "c"]), found)["classes"]
+    assert [one["outlined"] for one in classes.values()] == [1, 0, None]
+
+
 def test_without_labels_nothing_is_said_of_prototypes(circle) -> None:
     nothing = torch.zeros(2, 3, dtype=torch.bool)
-    seen = circle(measured=nothing, present=nothing)
+    seen = circle(measured=nothing, present=nothing, outlined=torch.full((2, 3), nan))
     found = domain_queries(seen, Prototypes.of(seen))
     undefined = {key for key, value in found.figures.items() if isnan(value)}
     assert undefined == {
         "absent_by_head", "classes_by_prototype", "size_by_prototype", "entropy_by_prototype", "absent_by_prototype",
+        "objectness", "outlined_regions",
         "compactness", "margin", "group_spread", "class_similarity", "class_mean_drift", "regrouped_queries",
     }  # fmt: skip
     assert found.figures["active_queries"] == 2.5
@@ -114,7 +123,7 @@ def test_no_active_query(circle) -> None:
 
 def test_one_image_one_query_one_class() -> None:
     yes, vector = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, 1)
-    seen = ObservedQueries(torch.zeros(1, 1).long(), vector, vector, yes, yes, torch.zeros(2, 2))
+    seen = ObservedQueries(torch.zeros(1, 1).long(), vector, vector, yes, yes, torch.zeros(2, 2), vector[0])
     figures = domain_queries(seen, Prototypes.of(seen)).figures
     assert figures["active_queries"] == figures["compactness"] == figures["size_by_prototype"] == 1
     assert isnan(figures["margin"])

@@ -183,6 +183,10 @@ KEYS: Mapping[str, str] = {
     "domains.*.classes.*.by_head": "active queries per image that stand for the class by the class head",
     "domains.*.classes.*.by_prototype": "queries per image to which the class's prototype is the nearest",
     "domains.*.classes.*.presence": "share of images with any pixel labelled so",
+    "domains.*.classes.*.outlined": (
+        "share of these images in which the mask of any query, whatever its class, has an IoU of at least 0.5 with the "
+        "class's region: objectness, to be compared over the tasks of a continual run"
+    ),
     "domains.*.group_sizes": "number of queries in a group → such groups per image",
     **{f"domains.*.figures.{key}": figure.meaning for key, figure in FIGURES.items()},
 }

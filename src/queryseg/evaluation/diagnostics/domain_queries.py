@@ -17,6 +17,7 @@ from torch import Tensor
 from queryseg.data.class_table import ClassTable
 from queryseg.evaluation.diagnostics.query_observer import ObservedQueries
 from queryseg.metrics.measurement import number
+from queryseg.metrics.objectness import FOUND, recall
 from queryseg.metrics.query_activity import NO_CLASS, normalised_entropy
 from queryseg.metrics.query_groups import (
     group_sizes,
@@ -51,6 +52,12 @@ FIGURES: Mapping[str, Figure] = {
         "mask overlap, same class",
         "IoU of two active queries' masks of one class (class head) in one image, mean over pairs",
         3,
+    ),
+    "objectness": Figure(
+        "objectness", "IoU of a class's region in an image and the best query's mask, whatever its class, mean", 3
+    ),
+    "outlined_regions": Figure(
+        "regions outlined", "share of the classes' regions whose IoU with the best query's mask is at least 0.5"
     ),
     "classes_by_head": Figure(
         "classes, class head", "classes that at least one active query of an image stands for by the class head", 1
@@ -131,6 +138,7 @@ class DomainQueries:
     by_head       (K,) active queries per image that stand for the class by the class head
     by_prototype  (K,) queries per image whose nearest prototype is the class's
     presence      (K,) share of images with any pixel labelled so
+    outlined      (K,) share of these images in which a query outlines the class's region, whatever it calls it
     sizes         (Q,) groups of 1, 2 … Q queries per image
     similarity    (Q, K) cosine similarity of queries and prototypes, mean over images; nan for unknown classes
     groups        (Q,) the class of the group to which a query mostly belongs; −1 without prototypes
@@ -144,6 +152,7 @@ class DomainQueries:
     by_head: Tensor
     by_prototype: Tensor
     presence: Tensor
+    outlined: Tensor
     sizes: Tensor
     similarity: Tensor
     groups: Tensor
@@ -170,9 +179,11 @@ class DomainQueries:
                 "similarity": [plain(row) for row in self.similarity],
             },
             "classes": {
-                name: {"by_head": head, "by_prototype": prototype, "presence": presence}
-                for name, head, prototype, presence in zip(
-                    classes.names, plain(self.by_head), plain(self.by_prototype), plain(self.presence), strict=True
+                name: dict(zip(("by_head", "by_prototype", "presence", "outlined"), values, strict=True))
+                for name, *values in zip(
+                    classes.names,
+                    *map(plain, (self.by_head, self.by_prototype, self.presence, self.outlined)),
+                    strict=True,
                 )
             },
             "group_sizes": {str(size): count for size, count in enumerate(plain(self.sizes), 1) if count},
@@ -193,6 +204,7 @@ def domain_queries(seen: ObservedQueries, prototypes: Prototypes, source: Domain
     sizes = group_sizes(groups, num_classes)
     class_means = Prototypes.of(seen)
     squares = (seen.class_means - prototypes.vectors).square().sum(-1)
+    outlined = seen.outlined[~seen.outlined.isnan()].double()
     overlaps = (seen.overlaps[:, 0] / seen.overlaps[:, 1]).tolist()
     figures = {
         "active_queries": float(activity.sum()),
@@ -201,6 +213,8 @@ def domain_queries(seen: ObservedQueries, prototypes: Prototypes, source: Domain
         "usage_entropy": normalised_entropy(active.sum(0)),
         "mask_overlap": overlaps[0],
         "mask_overlap_same_class": overlaps[1],
+        "objectness": float(outlined.mean()),
+        "outlined_regions": float((outlined >= FOUND).double().sum() / len(outlined)) if len(outlined) else nan,
         **_occupancy("head", seen.classes, seen.present),
         **_occupancy("prototype", groups, seen.present),
         "compactness": float(nearest.mean()),
@@ -219,6 +233,7 @@ def domain_queries(seen: ObservedQueries, prototypes: Prototypes, source: Domain
         group_sizes(seen.classes, num_classes).double().mean(0),
         sizes.double().mean(0),
         seen.present.double().mean(0),
+        recall(seen.outlined),
         torch.bincount(sizes.flatten(), minlength=seen.num_queries + 1)[1:].double() / seen.num_images,
         similarity.double().mean(0).masked_fill(~prototypes.known, nan),
         majority,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from queryseg.errors import RecipeError
 from queryseg.evaluation.observation import Observation
+from queryseg.metrics.objectness import best_overlaps
 from queryseg.metrics.query_activity import NO_CLASS, overlap_sums, pair_overlaps
 from queryseg.objectives.group_alignment import class_means
 from queryseg.objectives.grqa import Space, queries_and_pixels
@@ -35,6 +36,7 @@ class ObservedQueries:
     measured     (N, K) bool: the image has enough pixels of the class for f_c
     present      (N, K) bool: the image has any pixel labelled so
     overlaps     (2, 2): see `overlap_sums`; of the masks of active queries
+    outlined     (N, K): see `best_overlaps`; of the masks of all queries
     """
 
     classes: Tensor
@@ -43,6 +45,7 @@ class ObservedQueries:
     measured: Tensor
     present: Tensor
     overlaps: Tensor
+    outlined: Tensor
 
     @property
     def num_images(self) -> int:
@@ -94,7 +97,11 @@ class QueryObserver:
         present = [torch.bincount(m.flatten(), minlength=self.num_classes)[: self.num_classes] > 0 for m in label_maps]
         height, width = _inside(observation)
         overlaps = torch.zeros(2, 2, dtype=torch.float64)
-        for masks, own in zip(reading.mask_logits[..., :height, :width] > 0, classes, strict=True):
+        outlined = []
+        grid = F.interpolate(label_maps[:, None], reading.mask_logits.shape[-2:], mode="nearest")[:, 0]
+        for masks, labels, own in zip(reading.mask_logits > 0, grid, classes, strict=True):
+            masks, labels = masks[:, :height, :width], labels[:height, :width]
+            outlined.append(best_overlaps(masks, labels, self.num_classes))
             active = own != NO_CLASS
             overlaps += overlap_sums(pair_overlaps(masks[active]), own[active]).cpu()
         self._parts.append(
@@ -105,6 +112,7 @@ class QueryObserver:
                 measured.cpu(),
                 torch.stack(present).cpu(),
                 overlaps,
+                torch.stack(outlined).cpu(),
             )
         )
 
@@ -117,7 +125,7 @@ class QueryObserver:
                 f"This model asks {min(numbers)} to {max(numbers)} queries, depending on the image; diagnostics "
                 "compare queries across images and need the same number everywhere."
             )
-        names = ("classes", "embeddings", "class_means", "measured", "present")
+        names = ("classes", "embeddings", "class_means", "measured", "present", "outlined")
         joined = {name: torch.cat([getattr(part, name) for part in self._parts]) for name in names}
         return ObservedQueries(**joined, overlaps=torch.stack([part.overlaps for part in self._parts]).sum(0))
 
