@@ -47,6 +47,8 @@ def need(format: str, precision: str = "fp32") -> None:
 @pytest.mark.parametrize("pair", PAIRS, ids=name_of)
 def test_a_file_predicts_what_its_model_predicts(pair, format, precision, exported):
     need(format, precision)
+    if precision == "bf16" and pair[1].endswith(".SelectedPixels"):
+        pytest.skip("OpenVINO chooses pixels in bf16, too: other queries, not promised; the gate decides file by file")
     path, report = exported(pair, format, precision)
     assert report.passed
     assert max(row.num_classes for row in report.rows) > 1, "a comparison that cannot fail"

@@ -11,7 +11,7 @@ from queryseg.adapters import SoMA
 from queryseg.contracts import Adapter
 from queryseg.errors import RecipeError
 from queryseg.segmenter import Segmenter, build_segmenter
-from queryseg.training.parameter_groups import parameter_groups
+from queryseg.training.parameter_groups import freeze_others, parameter_groups
 from queryseg.types import Dims
 
 
@@ -112,3 +112,13 @@ def test_soma_s_components_have_a_rate_of_their_own_and_decay(model: Segmenter) 
     assert by_name[f"{name}.bias"]["factor"] == 0.25
     assert not by_name[f"{name}.bias"]["decays"]
     assert not any(name.startswith("backbone.blocks.0.") or ".first_" in name for name in by_name)
+
+
+def test_only_named_parameters_learn_and_a_name_without_any_is_refused(model: Segmenter) -> None:
+    """By whole words of their names: "decode" is no beginning of "decoder.heads"."""
+    with pytest.raises(RecipeError, match=r"training.trained names 'decode', .* they begin with backbone, decoder"):
+        freeze_others(model, ["queries", "decode"])
+    freeze_others(model, ["queries", "decoder.heads"])
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert learning == {n for n, _ in model.named_parameters() if n.startswith(("queries.", "decoder.heads."))}
+    assert not any(module.training for module in model.backbone.sections())
