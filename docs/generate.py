@@ -80,6 +80,15 @@ def promises() -> str:
     for kind, what in (("streets_ms", together), ("clutter_ms", "the same, blocks of 4×4 pixels in random classes")):
         limit = f"≤ {counted['promised_together_ms_at_most']:.0f}"
         lines.append([what, limit, f"{counted[kind]['together']:.0f}", "`benchmarks/metrics.py`"])
+    memory = read(RESULTS / "metrics_memory.json")["results"]
+    lines.append(
+        [
+            f"the same, memory after {memory['images']:,} images with all intervals, MB above the start",
+            f"≤ {memory['promised_mb_at_most']}",
+            f"{memory['most_mb_intervals_included']:.0f}",
+            "`benchmarks/metrics.py --memory`",
+        ]
+    )
     glass = read(RESULTS / "corruptions.json")["results"]["glass_blur"]["loop_ratio"]
     lines.append(
         ["glass blur over the usual loop over pixels", "≥ 8 ×", f"{glass:.0f} ×", "`benchmarks/corruptions.py`"]

@@ -16,6 +16,7 @@ from queryseg.cli.list import find_parts
 from queryseg.decoders import BoxHeads, CrossAttention, HighResolutionCrossAttention, PixelClassifier
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
+from queryseg.pixel_decoders import Deformable, TextDeformable
 from queryseg.queries import FocusAwareQueries, LearnableQueries, NoQueries, PixelSelectedQueries, TextualQueries
 from queryseg.readouts import Mixture, PerPixel
 from queryseg.recipe_file import options_of
@@ -73,11 +74,17 @@ PIXEL_DECODERS = find_parts("pixel_decoders")
 DECODERS = {**find_parts("decoders"), f"{__name__}.{SelectedPixels.__name__}": SelectedPixels}
 
 
+ONLY_WITH = {TextDeformable: CrossAttention, SelectedPixels: Deformable}
+"""The partner of parts that are variants of others, whose own pairs show the rest."""
+
+
 def fitting() -> list[tuple[str, str]]:
     """Which pairs make a model at all."""
     pairs = []
-    for pixel_decoder in PIXEL_DECODERS:
-        for decoder in DECODERS:
+    for pixel_decoder, first in PIXEL_DECODERS.items():
+        for decoder, second in DECODERS.items():
+            if ONLY_WITH.get(first, second) is not second or ONLY_WITH.get(second, first) is not first:
+                continue
             try:
                 compose(PIXEL_DECODERS[pixel_decoder], DECODERS[decoder])
             except RecipeError:

@@ -52,7 +52,9 @@ def tiny(path: Path) -> dict[str, Any]:
     criterion = content["objectives"]["criterion"]  # of which `shrunk` leaves the class alone
     content = shrunk(content, STREETS)
     if isinstance(criterion, dict):
-        criterion["init_args"]["num_points"] = criterion["init_args"]["matcher"]["init_args"]["num_points"] = 64
+        options = criterion["init_args"]
+        matcher = options.setdefault("matcher", {"class_path": "queryseg.objectives.FocalHungarian"})
+        options["num_points"] = matcher.setdefault("init_args", {})["num_points"] = 64
         content["objectives"]["criterion"] = criterion
     if "virtual_queries" in content["objectives"]:
         content["objectives"]["virtual_queries"]["init_args"] |= {"num_virtual": 2}
