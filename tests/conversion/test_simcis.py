@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
+from safetensors.torch import load_file
 from torch import Tensor
 
 from queryseg.cli.main import main
+from queryseg.continual.continual_run import train_continually
 from queryseg.conversion import PublishedCheckpoint, convert_checkpoint
 from queryseg.conversion.layout import read_layout
+from queryseg.data.class_table import CITYSCAPES
 from queryseg.errors import CheckpointError
 from queryseg.inference.predictor import recorded_task
-from queryseg.inference.run_folder import load_weights, read_model, read_run_recipe
+from queryseg.inference.run_folder import MODEL, load_weights, read_model, read_run_recipe
+from queryseg.objectives.query_bank import BANK_FILE, QueryBank
 from queryseg.queries import PixelSelectedQueries
 from queryseg.readouts import RegionAssembly
 from queryseg.recipe_file import build_untrained, read_recipe, resolve
@@ -31,8 +37,8 @@ NAMES = ["road", "building", "sky"]
 BOX = "sem_seg_head.predictor.{}bbox_embed.{}layers.2.weight"
 
 
-def random_simcis(layers: int = 4) -> Segmenter:
-    """Float64, all random, batch norms with statistics of their own; 3 classes, a box MLP that moves boxes."""
+def random_simcis(layers: int = 4, classes: Any = NAMES) -> Segmenter:
+    """Float64, all random, batch norms with statistics of their own; a box MLP that moves boxes."""
     model: dict[str, Any] = {
         "backbone": {
             "class_path": "queryseg.backbones.PyramidBackbone",
@@ -51,7 +57,7 @@ def random_simcis(layers: int = 4) -> Segmenter:
         },
         "readout": "queryseg.readouts.RegionAssembly",
     }  # fmt: skip
-    built = build_untrained({"classes": NAMES, "model": model}).eval()
+    built = build_untrained({"classes": classes, "model": model}).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, tensor in [*built.named_parameters(), *built.named_buffers()]:
@@ -181,7 +187,7 @@ def test_a_run_with_named_classes(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "is SimCIS with ResNet, as its authors train it (detectron2), unverified" in said
     assert (
-        "not in the weights, taken as published: 100 queries, panoptic, because of resnet50, object_threshold" in said
+        "not in the weights, taken as published: 100 queries, panoptic, as its authors train resnet50, object_t" in said
     )
     assert "unexpected: aux.weight" in said
     assert "predicts panoptic" in said
@@ -200,6 +206,39 @@ def test_a_run_with_named_classes(tmp_path: Path, capsys: pytest.CaptureFixture[
     recipe = read_run_recipe(tmp_path / "stuff")
     assert recorded_task(recipe) == "semantic"
     assert recipe["data"]["protocol"]["short_side"] == 640
+
+
+def test_the_next_step_goes_on_from_a_converted_run(tmp_path: Path) -> None:
+    """With its bank: the shipped recipe's second task on generated streets, its model that of the checkpoint."""
+    state = {name: tensor.detach().float() for name, tensor in official(random_simcis(3, "cityscapes")).items()}
+    torch.save({"model": state}, tmp_path / "model_final.pth")
+    rows = torch.randn(19, 5, 32, generator=torch.Generator().manual_seed(2))
+    torch.save({label: deque(row.tolist(), maxlen=80) for label, row in enumerate(rows[:15])}, tmp_path / "bank.pkl")
+    first = tmp_path / "first"
+    files = [str(tmp_path / "model_final.pth"), "--bank", str(tmp_path / "bank.pkl")]
+    assert main(["convert", *files, "--out", str(first)]) == 0
+
+    content = read_recipe(RECIPES / "streets_15-4_panoptic.yaml")
+    content["model"] = read_run_recipe(first)["model"]
+    shown = {"layout": "streets", "domain": "clear", "num_images": 8, "seed": 0, "size": [64, 128]}
+    content["data"] |= {"train": shown, "validate": {"streets": shown}, "crop": [64, 128], "short_sides": [64]}
+    content["data"] |= {"num_workers": 0}
+    content["training"] |= {"batch_size": 2, "save_every": 1}
+    content["continual"] |= {"steps_per_class": 1}
+    quiet = Console(quiet=True)
+    train_continually(
+        resolve(content), tmp_path / "out", steps=(2, 2), first_step=first, accelerator="cpu", console=quiet
+    )
+    before, after = (load_file(folder / MODEL) for folder in (first, tmp_path / "out" / "step_2"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "queries.project.weight" in changed
+    assert not any(".bn" in name for name in changed)  # frozen, as in detectron2
+    bank = QueryBank(19, 80, 32)
+    bank.read(tmp_path / "out" / "step_2" / BANK_FILE, CITYSCAPES.names)
+    assert int(bank.counts.sum()) > 15 * 5  # what was converted, and what step 2 added
+    for label in range(15):
+        assert torch.equal(bank.entries(label)[:5], rows[label].half())
 
 
 def test_class_tables_keep_the_task_of_the_trunk() -> None:

@@ -53,7 +53,7 @@ def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Convert
     recipe = run_recipe(model, classes, answerable(task, classes), {"short_side": short_side})
     assumed = (
         f"{_NUM_QUERIES} queries",
-        f"{task}, because of {arguments['name']}",
+        f"{task}, as its authors train {arguments['name']}",
         *(f"{name} {value}" for name, value in _THRESHOLDS.items()),
     )
     return Converted(recipe, weights, left_over, task=task, assumed=assumed)
