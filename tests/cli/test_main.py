@@ -545,10 +545,11 @@ def test_known_layouts_are_listed(tmp_path, capsys):
     assert main(["convert", "--list", "--json", str(tmp_path / "list.json")]) == 0
     told = capsys.readouterr().out
     assert "Mask2Former with Swin, as its authors train it (detectron2): converts" in told
-    assert "SimCIS with ResNet, as its authors train it (detectron2): recognised; its method is not part" in told
+    assert "SimCIS with ResNet, as its authors train it (detectron2): converts\n    unverified: names and" in told
     assert "FASeg with Swin, as its authors train it (detectron2): converts" in told
     listed = json.loads((tmp_path / "list.json").read_text())
     assert all(row["source"] for row in listed["formats"])
-    assert [row["title"].split()[0] for row in listed["formats"] if not row["verified"]] == ["Rein", "FASeg", "FASeg"]
+    unverified = [row["title"].split()[0] for row in listed["formats"] if not row["verified"]]
+    assert unverified == ["Rein", "FASeg", "FASeg", "SimCIS"]
     assert "DINOv3" in listed["backbones"]
     assert "Give a checkpoint and --out DIR" in fails(["convert", "x.pth"], capsys)

@@ -15,12 +15,25 @@ from .official_mask2former import State, put
 
 def head(model: Any) -> State:
     """Pixel decoder, queries and decoder."""
-    pixels, queries, decoder = model.pixel_decoder, model.queries, model.decoder
+    pixels, queries = model.pixel_decoder, model.queries
+    state = {**pixel_decoder(pixels), **decoder(model.decoder, pixels)}
+    for level in range(4):
+        put(state, f"sem_seg_head.pixel_decoder.pos_linear.{level}", pixels.encodings[level])
+    place = "sem_seg_head.predictor"
+    state[f"{place}.query_feat.weight"] = queries.content
+    state[f"{place}.query_embed.weight"] = queries.position
+    put(state, f"{place}.adapt_pos2d.0", queries.adapt.layers[0])
+    put(state, f"{place}.adapt_pos2d.2", queries.adapt.layers[1])
+    state["criterion.empty_weight"] = torch.ones(model.decoder.heads.class_embed.out_features)
+    return state
+
+
+def pixel_decoder(pixels: Any) -> State:
+    """Mask2Former's own, of any number of levels."""
     state: State = {}
     place = "sem_seg_head.pixel_decoder"
-    for level in range(4):
-        put(state, f"{place}.input_proj.{level}", pixels.inputs[level])
-        put(state, f"{place}.pos_linear.{level}", pixels.encodings[level])
+    for level, entrance in enumerate(pixels.inputs):
+        put(state, f"{place}.input_proj.{level}", entrance)
     state[f"{place}.transformer.level_embed"] = pixels.encoder_level_embed
     for index, layer in enumerate(pixels.layers):
         name = f"{place}.transformer.encoder.layers.{index}"
@@ -36,13 +49,14 @@ def head(model: Any) -> State:
         put(state, f"{place}.{name}", block[0])
         put(state, f"{place}.{name}.norm", block[1])
     put(state, f"{place}.mask_features", pixels.mask_projection)
+    return state
 
+
+def decoder(decoder: Any, pixels: Any) -> State:
+    """Mask2Former's own, with the level embedding, which is the pixel decoder's here."""
+    state: State = {}
     place = "sem_seg_head.predictor"
-    state[f"{place}.query_feat.weight"] = queries.content
-    state[f"{place}.query_embed.weight"] = queries.position
     state[f"{place}.level_embed.weight"] = pixels.decoder_level_embed
-    put(state, f"{place}.adapt_pos2d.0", queries.adapt.layers[0])
-    put(state, f"{place}.adapt_pos2d.2", queries.adapt.layers[1])
     for index, layer in enumerate(decoder.layers):
         cross, own, feed = (f"{place}.transformer_{part}_layers.{index}" for part in PARTS)
         put(state, f"{cross}.multihead_attn", layer.cross_attention)
@@ -56,7 +70,6 @@ def head(model: Any) -> State:
     put(state, f"{place}.class_embed", decoder.heads.class_embed)
     for index, layer in enumerate(decoder.heads.mask_embed.layers):
         put(state, f"{place}.mask_embed.layers.{index}", layer)
-    state["criterion.empty_weight"] = torch.ones(decoder.heads.class_embed.out_features)
     return state
 
 

@@ -187,6 +187,8 @@ def attacks(trace: str) -> dict[str, Any]:
         "exec": Call(exec, touch),
         "nested": Call(tuple, Call(map, Call(getattr, Call(__import__, "builtins"), "eval"), [touch])),
         "as a key": {Call(eval, touch): 1},
+        "in a queue": collections.deque([evaluate], 3),
+        "as a queue": Call(collections.deque, evaluate),
         "in a tensor": Call(torch._utils._rebuild_tensor_v2, evaluate, 0, (1,), (1,), False, {}),
         "as a type": Call(torch._tensor._rebuild_from_type_v2, eval, str, (touch,), {}),
         "torch.load": Call(torch.load, trace),

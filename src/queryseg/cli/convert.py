@@ -13,12 +13,14 @@ from queryseg.backbones.weights import WeightReport
 from queryseg.cli.output import console, make_folder, write_json
 from queryseg.conversion import FORMATS, Converted, PublishedCheckpoint, convert_checkpoint
 from queryseg.conversion.backbone_file import BACKBONES, BackboneFile, recognise_backbone
-from queryseg.conversion.converted import known_classes, run_recipe
-from queryseg.data.class_table import class_table
+from queryseg.conversion.converted import answerable, known_classes, run_recipe
+from queryseg.conversion.pickled_bank import read_pickled_bank
+from queryseg.data.class_table import ClassTable, class_table
 from queryseg.errors import InputError, UsageError
 from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import MODEL, RECIPE, replace_file, write_model, write_recipe
 from queryseg.inference.text_prompt import TEXT_PROMPT
+from queryseg.objectives.query_bank import BANK_FILE, QueryBank
 
 BACKBONE = "backbone.safetensors"
 BACKBONE_RECIPE = "backbone.yaml"
@@ -42,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--things", nargs="+", metavar="CLASS", help="countable classes, for panoptic and instance segmentation"
     )
+    parser.add_argument(
+        "--bank",
+        type=Path,
+        metavar="FILE",
+        help="SimCIS's virtual queries (fake_query.pkl), which then go with the run",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="what became of every tensor, for machines")
 
 
@@ -64,7 +72,10 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
     converted = convert_checkpoint(checkpoint, options.base)
     recipe = _with_classes(converted, options)
     table = class_table(recipe["classes"])
+    bank = _read_bank(converted, options)
     out = make_folder(options.out)
+    if bank is not None:
+        bank.write(out / BANK_FILE, table.names)
     if converted.aside:
         write_model(out, dict(converted.aside), TEXT_PROMPT)
     write_model(out, converted.weights)
@@ -77,6 +88,8 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
         f"{len(converted.weights)} tensors matched; left over: {', '.join(converted.left_over) or 'nothing'}",
         *([f"unexpected: {', '.join(converted.unexpected)}"] if converted.unexpected else []),
         *_not_read(checkpoint),
+        *([f"not in the weights, taken as published: {', '.join(converted.assumed)}"] if converted.assumed else []),
+        *([] if bank is None else [_told_of(bank, table)]),
         f"{len(table)} classes: {', '.join(table.names[:4])}{' …' if len(table) > 4 else ''}{told}",
         f"{len(table.things)} of them are things; predicts {recorded_task(recipe)} unless --task says otherwise",
         f"shown to it: {recorded_protocol(recipe)}",
@@ -90,11 +103,31 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
         "matched": sorted(converted.weights),
         "left_over": converted.left_over,
         "unexpected": converted.unexpected,
+        "assumed": converted.assumed,
+        "virtual_queries": None if bank is None else bank.counts.tolist(),
         "not_tensors": checkpoint.others,
         "not_imported": checkpoint.foreign,
     }
     write_json(options.json, account)
     return 0
+
+
+def _read_bank(converted: Converted, options: argparse.Namespace) -> QueryBank | None:
+    """Raises: UsageError, CheckpointError"""
+    if options.bank is None:
+        return None
+    queries = converted.recipe["model"]["queries"]
+    if not isinstance(queries, dict) or queries["class_path"] != "queryseg.queries.PixelSelectedQueries":
+        raise UsageError(
+            f"--bank is for SimCIS, but {options.source} is {converted.layout}; leave --bank {options.bank} out."
+        )
+    num_classes, width = converted.weights["decoder.heads.class_embed.weight"].shape
+    return read_pickled_bank(options.bank, num_classes, width)
+
+
+def _told_of(bank: QueryBank, table: ClassTable) -> str:
+    counts = bank.counts
+    return f"{int(counts.sum())} virtual queries of {int((counts > 0).sum())} of {len(table)} classes: {BANK_FILE}"
 
 
 def _with_classes(converted: Converted, options: argparse.Namespace) -> dict[str, Any]:
@@ -127,8 +160,11 @@ def _with_classes(converted: Converted, options: argparse.Namespace) -> dict[str
         )
     if options.things is not None:
         recipe = {**recipe, "classes": {**table.to_json(), "things": options.things}}
+    if converted.task is None:
         class_table(recipe["classes"])  # raises
-    return recipe
+        return recipe
+    task = answerable(converted.task, recipe["classes"])
+    return run_recipe(recipe["model"], recipe["classes"], task, recipe["data"].get("protocol"))
 
 
 def _convert_backbone(backbone: BackboneFile, checkpoint: PublishedCheckpoint, options: argparse.Namespace) -> int:
@@ -136,7 +172,7 @@ def _convert_backbone(backbone: BackboneFile, checkpoint: PublishedCheckpoint, o
 
     Raises: UsageError for options about models
     """
-    given = [f"--{name}" for name in ("classes", "things", "base") if getattr(options, name) is not None]
+    given = [f"--{name}" for name in ("classes", "things", "base", "bank") if getattr(options, name) is not None]
     if given:
         raise UsageError(f"{options.source} is {backbone.family}, a backbone alone; leave {' and '.join(given)} out.")
     out = make_folder(options.out)

@@ -13,6 +13,7 @@ from queryseg.conversion import (
     mask2former_detectron2,
     mask2former_mmdetection,
     rein,
+    simcis,
     soma,
     tqdm,
 )
@@ -46,7 +47,7 @@ FORMATS: tuple[Format, ...] = (
         for name in ("faseg_resnet", "faseg_swin")
     ),
     *(Format.of_layout(name, tqdm.convert) for name in ("tqdm_clip", "tqdm_eva02")),
-    Format.of_layout("simcis", None, obstacle="its method is not part of queryseg yet"),
+    Format.of_layout("simcis", simcis.convert),
     *(
         Format.of_layout(f"mask2former_{code.__name__.rpartition('_')[2]}_{trunk}", code.convert, code.current_names)
         for code in (mask2former_detectron2, mask2former_mmdetection)

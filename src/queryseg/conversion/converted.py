@@ -26,6 +26,8 @@ class Converted:
     layout     what the file is
     verified   whether names and shapes of the layout were read where its authors define them
     aside      what only further training and other class names read (`text_prompt.safetensors`)
+    task       what it was trained for, where something other than class names tells; see `answerable`
+    assumed    what nothing in the file tells and the recipe has as published, for messages
     """
 
     recipe: dict[str, Any]
@@ -35,6 +37,8 @@ class Converted:
     layout: str = ""
     verified: bool = True
     aside: Mapping[str, Tensor] = field(default_factory=dict)
+    task: Task | None = None
+    assumed: tuple[str, ...] = ()
 
     @property
     def unnamed(self) -> bool:
@@ -126,6 +130,11 @@ def run_recipe(
     """The recipe of a run. protocol: how images are shown to it, as in `data.protocol`; None: it is not known."""
     data = {**({} if task == "semantic" else {"task": task}), **({"protocol": dict(protocol)} if protocol else {})}
     return {"classes": classes, "model": dict(model), **({"data": data} if data else {})}
+
+
+def answerable(task: Task, classes: Classes) -> Task:
+    """The task, or without things among the classes "semantic"."""
+    return task if class_table(classes).things else "semantic"
 
 
 def check_mean(config: Mapping[str, Any], model: str, trunk: str) -> None:

@@ -46,23 +46,30 @@ def read_foreign_file(path: str) -> ForeignFile:
     """Read .safetensors, files of torch.save of any version, pickled dictionaries of numpy arrays (detectron2's model
     zoo), training checkpoints full of other objects (mmengine), and TorchScript archives (OpenAI's CLIP).
 
+    Raises: CheckpointError
+    """
+    kind, content, foreign = read_foreign_content(path)
+    entries = {name: _as_tensor(value) for name, value in _entries(content, path).items()}
+    tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
+    return ForeignFile(kind, tensors, tuple(name for name in entries if name not in tensors), foreign)
+
+
+def read_foreign_content(path: str) -> tuple[str, object, tuple[str, ...]]:
+    """Whatever a file holds: its kind, content, and the classes and functions that placeholders stand for.
+
     PyTorch's own reader comes first (weights_only); what it refuses goes through `RestrictedUnpickler`. That holds for
     TorchScript, too: torch.jit.load runs the modules' `__setstate__`, which may write files.
 
     Raises: CheckpointError
     """
-    foreign: tuple[str, ...] = ()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about versions of pickles
-            kind, content = "safetensors" if path.endswith(".safetensors") else "PyTorch", read_content(path)
+            return "safetensors" if path.endswith(".safetensors") else "PyTorch", read_content(path), ()
     except CheckpointError:
         if path.endswith(".safetensors") or not Path(path).is_file():
             raise
-        kind, content, foreign = _read_restricted(path)
-    entries = {name: _as_tensor(value) for name, value in _entries(content, path).items()}
-    tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
-    return ForeignFile(kind, tensors, tuple(name for name in entries if name not in tensors), foreign)
+        return _read_restricted(path)
 
 
 def _entries(content: object, path: str) -> Mapping[str, object]:
@@ -71,6 +78,11 @@ def _entries(content: object, path: str) -> Mapping[str, object]:
         if not attributes:
             raise CheckpointError(f"{path} holds no tensors where modules keep them; give a file with named tensors.")
         return attributes
+    if isinstance(content, Mapping) and content and all(isinstance(value, list) for value in content.values()):
+        raise CheckpointError(
+            f"{path} holds queues instead of named tensors; if it is SimCIS's bank of virtual queries, give the "
+            "checkpoint that it belongs to, and this file with --bank."
+        )
     return state_dict_of(content, path, (Tensor, Array))
 
 

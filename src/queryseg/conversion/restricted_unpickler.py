@@ -155,6 +155,10 @@ def _container(kind: type) -> Callable[..., Any]:
     return make
 
 
+def _queue(values: Any = (), _: Any = None) -> Any:
+    return _container(list)(values)
+
+
 _STAND_INS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -162,6 +166,7 @@ _STAND_INS: Mapping[str, Callable[..., Any]] = {
     "torch._tensor._rebuild_from_type_v2": _typed,
     "torch.Size": _container(tuple),
     "collections.OrderedDict": _container(_Mapping),
+    "collections.deque": _queue,
     "numpy.dtype": lambda name, *_: DType(name),
     "_codecs.encode": _bytes,
     "__builtin__.bytes": lambda: b"",
