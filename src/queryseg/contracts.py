@@ -415,8 +415,8 @@ class Reference(Protocol):
     def model(self) -> Model: ...
 
     @property
-    def features(self) -> Features:
-        """What its backbone sees; costs no pixel decoder."""
+    def joint(self) -> Joint | None:
+        """See `Backbone.joint`; costs neither pyramid nor pixel decoder."""
         ...
 
     def contents(self, like: Queries) -> Tensor:
