@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
     _print(
         f"{options.source} ({checkpoint.kind}) is {converted.layout}{'' if converted.verified else ', unverified'}",
         f"{recipe['model']['decoder']['class_path']} on {backbone['class_path']} {backbone['init_args']['name']}",
-        f"{len(converted.weights)} tensors matched; left over: {', '.join(converted.left_over) or 'nothing'}",
+        f"{len(converted.weights)} tensors matched; left over: {_summed(converted.left_over) or 'nothing'}",
         *([f"unexpected: {', '.join(converted.unexpected)}"] if converted.unexpected else []),
         *_not_read(checkpoint),
         f"{len(table)} classes: {', '.join(table.names[:4])}{' …' if len(table) > 4 else ''}{told}",
@@ -95,6 +97,14 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
     }
     write_json(options.json, account)
     return 0
+
+
+def _summed(names: Sequence[str]) -> str:
+    """Names, of which those of one module stand together where there are many."""
+    if len(names) <= 12:
+        return ", ".join(names)
+    counts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(module if count == 1 else f"{module}.* ({count})" for module, count in counts.items())
 
 
 def _with_classes(converted: Converted, options: argparse.Namespace) -> dict[str, Any]:
