@@ -12,7 +12,7 @@ from queryseg.decoders import CrossAttention, PixelClassifier, QueryInjection
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
 from queryseg.pixel_decoders import Deformable, Identity, Projected
-from queryseg.queries import LearnableQueries, NoQueries
+from queryseg.queries import LearnableQueries, NoQueries, StagedQueries, TextualQueries
 from queryseg.readouts import Mixture, PerPixel
 from queryseg.segmenter import Parts, build_segmenter
 
@@ -163,6 +163,21 @@ def test_parts_that_do_not_fit_are_refused_in_one_sentence():
     vit = PlainViT("vit_tiny_patch16_224", options={"embed_dim": 32, "depth": 2, "num_heads": 2})
     with pytest.raises(RecipeError, match=r"last 3 block.*last 2"):
         build_segmenter(["a"], Parts(vit, Identity, LearnableQueries, partial(QueryInjection, num_blocks=3), Mixture))
+
+
+@pytest.mark.parametrize("source", [LearnableQueries, StagedQueries, TextualQueries])
+def test_positions_that_nothing_reads_are_refused(source):
+    """They would never learn; without them the same source joins the trunk."""
+    text = {"tower": {"embed_dim": 24, "text_cfg": {}}, "tower_weights": False, "conditioned": False}
+    made = partial(source, **(text if source is TextualQueries else {"num_queries": 5}))
+
+    def build(position):
+        vit = PlainViT("vit_tiny_patch16_224", options={"embed_dim": 32, "depth": 2, "num_heads": 2})
+        return build_segmenter(["a"], Parts(vit, Identity, partial(made, position=position), QueryInjection, Mixture))
+
+    with pytest.raises(RecipeError, match=rf"queries {source.__name__} requires 'positions_read' .*`position: false`"):
+        build(True)
+    assert build(False).queries.requires == frozenset()
 
 
 def test_missing_capability_names_both_sides(tiny_qprompt):

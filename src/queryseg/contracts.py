@@ -415,8 +415,8 @@ class Reference(Protocol):
     def model(self) -> Model: ...
 
     @property
-    def features(self) -> Features:
-        """What its backbone sees; costs no pixel decoder."""
+    def joint(self) -> Joint | None:
+        """See `Backbone.joint`; costs neither pyramid nor pixel decoder."""
         ...
 
     def contents(self, like: Queries) -> Tensor:
@@ -485,6 +485,7 @@ CAPABILITIES: Mapping[str, str] = {
     "position_maps": "features.positions are learned maps of all four levels",
     "query_position": "features.extras holds query positions made by the adapter",
     "linked_positions": "queries take their positions from features.extras",
+    "positions_read": "the decoder reads queries.position, which `position: false` leaves out",
     "refinement": "the decoder calls refine, with attention maps over whole levels if asked",
     "selected_indices": "queries are pixels chosen from the image",
     "class_rows": "row k of every prediction stands for class k",

@@ -121,8 +121,8 @@ def test_pixel_decoders(path, size):
 class Same:
     """A model that says what it is given, and a reference to it; both classify with heads of their own."""
 
-    def __init__(self, prediction: Prediction, sigmoid: bool, features: Features) -> None:
-        self.past, self.heads, self.features = prediction, BoxHeads(DIMS) if sigmoid else MaskHeads(DIMS), features
+    def __init__(self, prediction: Prediction, sigmoid: bool, joint: Joint) -> None:
+        self.past, self.heads, self.joint = prediction, BoxHeads(DIMS) if sigmoid else MaskHeads(DIMS), joint
         self.model = self.queries = self
 
     def encode_names(self, template: str) -> Tensor:
@@ -165,7 +165,7 @@ def test_objectives_return_the_terms_they_name(path, progress):
     labels[1] = 255  # an image without a single labelled pixel
     given = [Target.semantic(label_map) for label_map in labels]
     seen = replace(features(), joint=Joint(content[:, 0], pixels), context=texts)  # of a vision-language model
-    same = Same(prediction, sigmoid, replace(seen, joint=Joint(torch.randn(2, 16), pixels.detach())))
+    same = Same(prediction, sigmoid, Joint(torch.randn(2, 16), pixels.detach()))
     step = Step(progress, 10, torch.zeros(2, 3, 32, 48), same, lambda name: same)  # type: ignore[arg-type, return-value]
     for _ in range(2):  # what the first step collected counts in the second
         queries, targets = objective.prepare(Queries(content[:, :4]), given, step)

@@ -62,7 +62,7 @@ def losses(dtype: torch.dtype, **options: float) -> dict[str, Tensor]:
         queries = Texts()
 
     class Frozen:
-        features = Features(cast(Trunk, None), (), dense, joint=Joint(initial, dense))
+        joint = Joint(initial, dense)
 
     targets = [Target.semantic(torch.arange(36).view(6, 6) % K)] * B
     step = Step(0, 1, dense, cast(Any, Model()), cast(Any, lambda name: Frozen()))

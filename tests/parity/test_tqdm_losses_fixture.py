@@ -57,7 +57,7 @@ class Initial:
     """Stands for the frozen reference, of which only the embedding of the whole image is read."""
 
     def __init__(self, whole: Tensor) -> None:
-        self.features = Features(NO_TRUNK, (), whole, joint=Joint(whole, whole))
+        self.joint = Joint(whole, whole)
 
 
 class Regularized:

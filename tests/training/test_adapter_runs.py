@@ -262,7 +262,7 @@ def test_predictions_are_merged_and_the_same(soma: Path, data: Path) -> None:
 
 def test_rein_needs_queries_that_take_its_positions(data: Path) -> None:
     settings = recipe(data, "Rein", False)
-    settings["model"]["queries"] = {"class_path": "queryseg.queries.LearnableQueries", "init_args": {"position": True}}
+    settings["model"]["queries"] = "queryseg.queries.LearnableQueries"
     recipe_of = build(resolve(settings))
     with pytest.raises(QuerysegError, match=r"adapter Rein requires 'linked_positions' \(queries take their positions"):
         queryseg.segmenter.build_segmenter(["a"], recipe_of.model)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_run
@@ -74,6 +75,28 @@ def test_the_shared_prefix_changes_nothing(until: int | None, model: Segmenter, 
     with torch.no_grad():
         whole, continued = model(images), model(images, trunk=prefix)
     assert torch.equal(whole.final.mask_logits, continued.final.mask_logits)
+
+
+def test_a_reference_makes_each_thing_once_and_only_if_asked(
+    model: Segmenter, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Embeddings of the image cost no pyramid; everything else is made from the same trunk."""
+    made: list[str] = []
+    for name in ("block", "levels", "joint"):
+        original = getattr(type(model.backbone), name)
+
+        def count(*arguments: Any, name: str = name, original: Any = original) -> Any:
+            made.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(type(model.backbone), name, count)
+    reference = References(model).at(images, None)("frozen")
+    assert reference.joint is None, "this backbone has no image–text space"
+    assert made == ["block", "block", "joint"]
+    reference.output()
+    reference.contents(reference.output().queries)
+    assert made.count("levels") == 1
+    assert made.count("block") == 2 + 2, "queries join the last one, in `output` and in `contents`"
 
 
 def test_a_reference_stays_as_it_was_when_first_asked_for(model: Segmenter, images: torch.Tensor) -> None:

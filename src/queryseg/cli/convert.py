@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
     _print(
         f"{options.source} ({checkpoint.kind}) is {converted.layout}{'' if converted.verified else ', unverified'}",
         f"{recipe['model']['decoder']['class_path']} on {backbone['class_path']} {backbone['init_args']['name']}",
-        f"{len(converted.weights)} tensors matched; left over: {', '.join(converted.left_over) or 'nothing'}",
+        f"{len(converted.weights)} tensors matched; left over: {_summed(converted.left_over) or 'nothing'}",
         *([f"unexpected: {', '.join(converted.unexpected)}"] if converted.unexpected else []),
         *_not_read(checkpoint),
         *([f"not in the weights, taken as published: {', '.join(converted.assumed)}"] if converted.assumed else []),
@@ -128,6 +130,14 @@ def _read_bank(converted: Converted, options: argparse.Namespace) -> QueryBank |
 def _told_of(bank: QueryBank, table: ClassTable) -> str:
     counts = bank.counts
     return f"{int(counts.sum())} virtual queries of {int((counts > 0).sum())} of {len(table)} classes: {BANK_FILE}"
+
+
+def _summed(names: Sequence[str]) -> str:
+    """Names, of which those of one module stand together where there are many."""
+    if len(names) <= 12:
+        return ", ".join(names)
+    counts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(module if count == 1 else f"{module}.* ({count})" for module, count in counts.items())
 
 
 def _with_classes(converted: Converted, options: argparse.Namespace) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class CrossAttention(Decoder):
     Source: Mask2Former (arXiv 2112.01527) §3.2.
     """
 
-    provides = frozenset({"isolated_rows", "complete_trunk", "refinement"})
+    provides = frozenset({"isolated_rows", "complete_trunk", "positions_read", "refinement"})
     requires = frozenset({"level_positions"})
 
     def __init__(

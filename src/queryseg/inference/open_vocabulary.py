@@ -102,6 +102,11 @@ def _encoded(
     prompt = read_text_prompt(run.folder)
     settings = source.settings if text_tower is None else replace(source.settings, weights=str(text_tower))
     tower = load_tower(settings, download=False)
+    if tower.sha256 != prompt.tower_sha256 and settings.weights is False:
+        raise CheckpointError(
+            f"The recipe of {run.folder} does not say where the weights of its text encoder are, which read new class "
+            "names; give the file with --text-tower, for a converted run the checkpoint that it was made from."
+        )
     if tower.sha256 != prompt.tower_sha256:
         raise CheckpointError(
             f"{run.folder} was trained with other weights than those of the {settings}: they hashed to "

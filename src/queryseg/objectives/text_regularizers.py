@@ -12,7 +12,7 @@ from torch import Tensor
 from queryseg.contracts import Objective, Step
 from queryseg.errors import RecipeError
 from queryseg.full_precision import at_least_float32, full_precision
-from queryseg.types import IGNORE, Dims, Features, Joint, Output, Target
+from queryseg.types import IGNORE, Dims, Joint, Output, Target
 
 
 class TextRegularizers(Objective):
@@ -66,14 +66,14 @@ class TextRegularizers(Objective):
     def vision_language(self, output: Output, targets: list[Target], step: Step) -> Tensor:
         """(b), L^VL"""
         label_maps = torch.stack([target.label_map for target in targets])
-        dense = at_least_float32(joint_of(output.features).dense)
+        dense = at_least_float32(embedded(output.features.joint).dense)
         with full_precision(dense):
             return vision_language_loss(dense, context_of(output), label_maps, self.temperature)
 
     def vision(self, output: Output, targets: list[Target], step: Step) -> Tensor:
         """(c), L^V"""
-        now, initial = joint_of(output.features).whole, joint_of(step.reference("frozen").features).whole
-        return F.mse_loss(at_least_float32(now), at_least_float32(initial))
+        now, initial = embedded(output.features.joint), embedded(step.reference("frozen").joint)
+        return F.mse_loss(at_least_float32(now.whole), at_least_float32(initial.whole))
 
 
 def context_of(output: Output) -> Tensor:
@@ -82,10 +82,10 @@ def context_of(output: Output) -> Tensor:
     return at_least_float32(output.features.context)
 
 
-def joint_of(features: Features) -> Joint:
+def embedded(joint: Joint | None) -> Joint:
     """Embeddings of the image and of its patches."""
-    assert features.joint is not None, "the backbone provides 'joint_embeddings'"
-    return features.joint
+    assert joint is not None, "the backbone provides 'joint_embeddings'"
+    return joint
 
 
 def language_loss(texts: Tensor, encodings: Tensor) -> Tensor:

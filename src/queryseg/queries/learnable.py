@@ -30,6 +30,8 @@ class LearnableQueries(QuerySource):
             raise RecipeError(f"LearnableQueries: num_queries is {num_queries}, but must be at least 1.")
         self.content = nn.Parameter(torch.randn(num_queries, dims.width) * std)
         self.position = nn.Parameter(torch.randn(num_queries, dims.width) * std) if position else None
+        if position:  # a table that nothing reads would never learn
+            self.requires |= {"positions_read"}
 
     def undecayed(self) -> frozenset[str]:
         return frozenset({"content", "position"})

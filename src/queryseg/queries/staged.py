@@ -37,6 +37,8 @@ class StagedQueries(QuerySource):
         sizes = [num_queries] + [added] * (step_number - 1)
         self.content_stages = nn.ParameterList(torch.randn(size, dims.width) for size in sizes)
         self.position_stages = nn.ParameterList(torch.randn(size, dims.width) for size in sizes if position)
+        if position:  # tables that nothing reads would never learn
+            self.requires |= {"positions_read"}
         for stages in (self.content_stages, self.position_stages):
             for table in list(stages)[:-1]:
                 table.requires_grad_(False)

@@ -77,12 +77,14 @@ class TextualQueries(QuerySource):
         self.conditioner: ContextDecoder | None = None
         self.gamma: nn.Parameter | None = None
         if conditioned:
-            self.requires = frozenset({"joint_embeddings", "complete_trunk"})
+            self.requires |= {"joint_embeddings", "complete_trunk"}
             self.conditioner = ContextDecoder(joint, context_width, context_layers, context_heads, dropout)
             self.gamma = nn.Parameter(nn.init.trunc_normal_(torch.empty(joint)))
         self.project = MLP(joint, dims.width, dims.width, 2)
         num_rows = 1 if dims.class_vectors == "shared" else dims.num_classes
         self.position = nn.Parameter(torch.randn(num_rows, dims.width)) if position else None
+        if position:  # a table that nothing reads would never learn
+            self.requires |= {"positions_read"}
         self._tower: TextTower | None = None
         self._tower_sha256 = ""
         self._ids: Tensor | None = None

@@ -13,7 +13,7 @@ from torch import Tensor
 from queryseg.errors import RecipeError
 from queryseg.segmenter import Segmenter
 from queryseg.training.frozen_copy import follow, frozen_copy, own_tensors, restore_copy
-from queryseg.types import Features, Output, Queries, Trunk
+from queryseg.types import Features, Joint, Output, Queries, Trunk
 
 
 class StepReference:
@@ -24,25 +24,32 @@ class StepReference:
 
     def __init__(self, model: Segmenter, images: Tensor, trunk: Trunk | None) -> None:
         self.model, self.images, self.trunk = model, images, trunk
-        self._features: Features | None = None
+        self._end: Trunk | None = None
         self._encoded: Features | None = None
         # the queries are kept beside the answer: the id of an object that is gone may be given to another one
         self._outputs: dict[int | None, tuple[Queries | None, Output]] = {}
 
     @property
-    def features(self) -> Features:
-        if self._features is None:
+    def end(self) -> Trunk:
+        """The trunk where queries join."""
+        if self._end is None:
+            backbone = self.model.backbone
             with torch.no_grad():
-                stop = self.model.backbone.dims.depth - self.model.decoder.late_blocks
-                self._features = self.model.backbone(self.images, stop, self.trunk)
-        return self._features
+                trunk = backbone.start(self.images) if self.trunk is None else self.trunk
+                self._end = backbone.advance(trunk, backbone.dims.depth - self.model.decoder.late_blocks)
+        return self._end
+
+    @property
+    @torch.no_grad()
+    def joint(self) -> Joint | None:
+        return self.model.backbone.joint(self.end)
 
     @property
     def encoded(self) -> Features:
         """Features behind the pixel decoder."""
         if self._encoded is None:
             with torch.no_grad():
-                self._encoded = self.model.encode(self.images, self.features.trunk)
+                self._encoded = self.model.encode(self.images, self.end)
         return self._encoded
 
     @torch.no_grad()
