@@ -45,7 +45,7 @@ def composition(content: Any) -> Any:
 
 
 def different(paths: list[Path]) -> list[Path]:
-    """The first of all recipes that differ from each other in numbers and data sets alone, which train the same code."""
+    """The first of each group of recipes that differ in numbers and data sets alone and so train the same code."""
     found: dict[Any, Path] = {}
     for path in paths:
         content = read_recipe(path)
