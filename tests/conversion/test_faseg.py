@@ -15,11 +15,12 @@ from queryseg.cli.main import main
 from queryseg.conversion import PublishedCheckpoint, convert_checkpoint
 from queryseg.conversion.layout import read_layout
 from queryseg.errors import CheckpointError
-from queryseg.inference.run_folder import load_weights, read_model
+from queryseg.inference.run_folder import read_model
 from queryseg.recipe_file import build_untrained, read_recipe, resolve
 from queryseg.segmenter import Segmenter
 
 from .official_faseg import official
+from .random_weights import randomised, rebuilt
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "faseg"
 TRUNKS: dict[str, dict[str, Any]] = {
@@ -55,22 +56,7 @@ def random_faseg(trunk: str) -> Segmenter:
         "readout": "queryseg.readouts.Mixture",
     }
     built = build_untrained({"classes": ["road", "building", "sky"], "model": model}).eval()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, tensor in [*built.named_parameters(), *built.named_buffers()]:
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 2.0, generator=generator)
-            elif tensor.is_floating_point():
-                scale = min(0.3, 2 * tensor[0].numel() ** -0.5)
-                tensor.normal_(0.0 if tensor.ndim > 1 else 0.5, scale, generator=generator)
-    return built.double()
-
-
-def rebuilt(checkpoint: PublishedCheckpoint) -> tuple[Segmenter, Any]:
-    converted = convert_checkpoint(checkpoint)
-    model = build_untrained(converted.recipe)
-    load_weights(model, converted.weights, "converted")
-    return model.double().eval(), converted
+    return randomised(built)
 
 
 def readings(model: Segmenter, images: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ from queryseg.conversion.layout import read_layout
 from queryseg.data.class_table import CITYSCAPES
 from queryseg.errors import CheckpointError
 from queryseg.inference.predictor import recorded_task
-from queryseg.inference.run_folder import MODEL, load_weights, read_model, read_run_recipe
+from queryseg.inference.run_folder import MODEL, read_model, read_run_recipe
 from queryseg.objectives.query_bank import BANK_FILE, QueryBank
 from queryseg.queries import PixelSelectedQueries
 from queryseg.readouts import RegionAssembly
@@ -30,6 +30,7 @@ from queryseg.types import Output
 
 from . import official_mask2former, official_simcis
 from .official_simcis import official
+from .random_weights import randomised, rebuilt
 from .test_layout import HEAD, filled
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "simcis"
@@ -58,22 +59,7 @@ def random_simcis(layers: int = 4, classes: Any = NAMES) -> Segmenter:
         "readout": "queryseg.readouts.RegionAssembly",
     }  # fmt: skip
     built = build_untrained({"classes": classes, "model": model}).eval()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, tensor in [*built.named_parameters(), *built.named_buffers()]:
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 2.0, generator=generator)
-            elif tensor.is_floating_point():
-                scale = min(0.3, 2 * tensor[0].numel() ** -0.5)
-                tensor.normal_(0.0 if tensor.ndim > 1 else 0.5, scale, generator=generator)
-    return built.double()
-
-
-def rebuilt(checkpoint: PublishedCheckpoint) -> tuple[Segmenter, Any]:
-    converted = convert_checkpoint(checkpoint)
-    model = build_untrained(converted.recipe)
-    load_weights(model, converted.weights, "converted")
-    return model.double().eval(), converted
+    return randomised(built)
 
 
 def all_readings(model: Segmenter, images: Tensor) -> Output:
