@@ -10,14 +10,8 @@ share their first step.
 
 from __future__ import annotations
 
-import argparse
-import fcntl
-import json
-import os
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +28,8 @@ from queryseg.host_memory import keep_freed_memory
 from queryseg.metrics.measurement import number
 from queryseg.recipe_file import resolve
 
-
-def append(row: dict[str, Any]) -> None:
-    """One line, whole, whoever else writes at the same time."""
-    with RESULTS.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(json.dumps(row) + "\n")
+sys.path.append(str(Path(__file__).parents[1]))
+from chained_runs import append_row, table_parser, train_chains
 
 
 def prepared(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
@@ -119,7 +109,7 @@ def rounded(value: float) -> float | None:
 def run_one(name: str, work: Path, camvid: Path | None) -> None:
     """A run in a process of its own."""
     run = next(run for run in all_runs() if run.name == name)
-    append(train_and_test(run, work, camvid))
+    append_row(RESULTS, train_and_test(run, work, camvid))
 
 
 def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
@@ -131,37 +121,13 @@ def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
         if wanted:
             chains.setdefault((run.stem or run).name, []).append(run)
     write_streets(work / "streets")
-    left, start = sum(map(len, chains.values())), time.perf_counter()
-    total = left
-
-    def train_chain(chain: list[Run]) -> None:
-        nonlocal left
-        for run in chain:
-            command = [sys.executable, __file__, "--work", str(work), "--run", run.name]
-            command += ["--camvid", str(camvid)] if camvid else []
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            if subprocess.run(command, env=environment).returncode:
-                print(f"{run.name} failed; its log is in {work}. Its chain stops here.", flush=True)
-                return
-            left -= 1
-            minutes = (time.perf_counter() - start) / 60
-            eta = minutes / max(1, total - left) * left
-            print(f"{run.name} is done; {left} of {total} left, about {eta:.0f} minutes.", flush=True)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for future in [pool.submit(train_chain, chain) for chain in chains.values()]:
-            future.result()
+    names = [[run.name for run in chain] for chain in chains.values()]
+    train_chains(__file__, names, work, camvid, jobs)
 
 
 def main() -> None:
     """Run what is missing; print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "continual", help="folder of the runs")
-    parser.add_argument("--camvid", type=Path, help="CamVid's folder (day/train, day/val), for its tables")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--only", default="", help="runs whose names begin so, e.g. streets_11-2_panoptic/")
-    parser.add_argument("--print", action="store_true", help="only print what is there")
-    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser = table_parser(__doc__, ROOT / "runs" / "continual", "day/train, day/val", "streets_11-2_panoptic/")
     args = parser.parse_args()
     if args.run:
         run_one(args.run, args.work, args.camvid)

@@ -10,14 +10,8 @@ alone fork from one first stage per seed. No checkpoint is chosen: the last one 
 
 from __future__ import annotations
 
-import argparse
-import fcntl
-import json
-import os
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import isnan
 from pathlib import Path
@@ -46,18 +40,14 @@ from queryseg.recipe_file import build, resolve
 from queryseg.training.checkpoint import CHECKPOINT, read_checkpoint
 from queryseg.training.launch import train
 
+sys.path.append(str(Path(__file__).parents[1]))
+from chained_runs import append_row, table_parser, train_chains
+
 PRETRAINED = "pretrained.safetensors"
 EVERY, PROBE = 100, 20
 """Steps between two looks at the groups, and streets that are looked at."""
 NUM_IMAGES, TEST_SEED = 100, 2
 """Test streets per domain; their seed is neither that of training (0) nor of validation (1)."""
-
-
-def append(row: dict[str, Any]) -> None:
-    """One line, whole, whoever else writes at the same time."""
-    with RESULTS.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(json.dumps(row) + "\n")
 
 
 def prepared(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
@@ -179,7 +169,7 @@ def last_statistics(metrics: Path) -> dict[str, float]:
 def run_one(name: str, work: Path, camvid: Path | None) -> None:
     """A run in a process of its own."""
     run = next(run for run in all_runs() if run.name == name)
-    append(train_and_test(run, work, camvid))
+    append_row(RESULTS, train_and_test(run, work, camvid))
 
 
 def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
@@ -193,37 +183,13 @@ def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
     if not (work / PRETRAINED).exists():
         raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
     write_training_streets(work / "streets", Run("streets", "qprompt", 0).content()["data"]["train"])
-    left, start = sum(map(len, chains.values())), time.perf_counter()
-    total = left
-
-    def train_chain(chain: list[Run]) -> None:
-        nonlocal left
-        for run in chain:
-            command = [sys.executable, __file__, "--work", str(work), "--run", run.name]
-            command += ["--camvid", str(camvid)] if camvid else []
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            if subprocess.run(command, env=environment).returncode:
-                print(f"{run.name} failed; its log is in {work}. Its chain stops here.", flush=True)
-                return
-            left -= 1
-            minutes = (time.perf_counter() - start) / 60
-            eta = minutes / max(1, total - left) * left
-            print(f"{run.name} is done; {left} of {total} left, about {eta:.0f} minutes.", flush=True)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for future in [pool.submit(train_chain, chain) for chain in chains.values()]:
-            future.result()
+    names = [[run.name for run in chain] for chain in chains.values()]
+    train_chains(__file__, names, work, camvid, jobs)
 
 
 def main() -> None:
     """Run what is missing; print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "generalization", help="folder of the runs")
-    parser.add_argument("--camvid", type=Path, help="CamVid's folder (day, dusk), for its table")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--only", default="", help="runs whose names begin so, e.g. streets/")
-    parser.add_argument("--print", action="store_true", help="only print what is there")
-    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser = table_parser(__doc__, ROOT / "runs" / "generalization", "day, dusk", "streets/")
     args = parser.parse_args()
     if args.run:
         run_one(args.run, args.work, args.camvid)

@@ -5,5 +5,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-for folder in ("generalization", "continual"):
+for folder in ("", "generalization", "continual"):
     sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / folder))
