@@ -21,6 +21,7 @@ from queryseg.data.data_file import open_data
 from queryseg.errors import CheckpointError, InputError, QuerysegError, RecipeError, UsageError
 from queryseg.inference.run_folder import read_run_recipe
 from queryseg.loading import load
+from queryseg.objectives.query_bank import BANK_FILE, QueryBank
 
 MODEL = "model.safetensors"
 
@@ -124,15 +125,6 @@ def test_joint_training_is_measured_in_the_same_groups(data, tmp_path):
     assert set(train[0].label_map.unique().tolist()) == {0, 1, 255}
 
 
-def test_two_processes_train_all_steps(data, tmp_path):
-    """Both go through all steps together; the first one measures."""
-    recipe = tiny_continual.write_recipe(tmp_path / "recipe.yaml", tiny_continual.recipe(data))
-    command = [sys.executable, tiny_continual.__file__, str(recipe), str(tmp_path / "run"), "2"]
-    done = subprocess.run(command, env=environment(), capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()
-    assert [(tmp_path / "run" / f"step_{step}" / "scores.json").exists() for step in (1, 2, 3)] == [True] * 3
-
-
 # ───────────────────────────── protocols ─────────────────────────────
 
 
@@ -220,6 +212,13 @@ def test_options_of_continual_recipes_are_refused_for_others(data, tmp_path, cap
     path = tiny_continual.write_recipe(tmp_path / "recipe.yaml", content)
     assert main(["train", str(path), "--out", str(tmp_path / "run"), "--steps", "2..3"]) == 2
     assert "has no section 'continual'" in capsys.readouterr().err
+
+
+def test_a_sweep_of_a_continual_recipe_is_refused(data, tmp_path, capsys):
+    path = tiny_continual.write_recipe(tmp_path / "recipe.yaml", tiny_continual.recipe(data))
+    sweep = tiny_continual.write_recipe(tmp_path / "sweep.yaml", {"arms": [{"name": "paper"}]})
+    assert main(["train", str(path), "--out", str(tmp_path / "run"), "--sweep", str(sweep)]) == 2
+    assert "learns classes step by step, which a sweep does not" in capsys.readouterr().err
 
 
 # ───────────────────────────── baselines ─────────────────────────────
@@ -342,37 +341,60 @@ def test_simcis_hands_bank_and_distribution_from_step_to_step(simcis_run):
         arguments = objectives["virtual_queries"]["init_args"]
         assert arguments["old_classes"] == old
         assert objectives["pseudo_labels"]["init_args"]["current_classes"] == current
-        assert Path(arguments["bank"]) == simcis_run / f"step_{step - 1}" / "virtual_queries.safetensors"
+        assert Path(arguments["bank"]) == simcis_run / f"step_{step - 1}" / BANK_FILE
         counts = json.loads(Path(arguments["distribution"]).read_text())["pseudo_labels"]
         assert list(counts) == tiny_continual.CLASSES
     for step in (1, 2, 3):
-        size = (simcis_run / f"step_{step}" / "virtual_queries.safetensors").stat().st_size
+        size = (simcis_run / f"step_{step}" / BANK_FILE).stat().st_size
         assert StepScores.read(simcis_run / f"step_{step}").memory == {"virtual queries": size}
 
 
-def test_simcis_killed_in_its_second_step_goes_on_to_the_same_weights(simcis_run, data, tmp_path):
-    """The bank within a step comes back from the checkpoint, and pseudo-labels are not counted again."""
+@pytest.mark.parametrize(("calls", "file"), [(17, None), (1, BANK_FILE)])
+def test_simcis_killed_in_its_second_step_goes_on_to_the_same_weights(simcis_run, data, tmp_path, calls, file):
+    """Killed amid training, the bank comes back from the checkpoint, and pseudo-labels are not counted again; killed
+    while the second step's bank is saved, it is saved again, and no half of it stays."""
     recipe = tiny_continual.write_recipe(tmp_path / "recipe.yaml", simcis(data))
     out = tmp_path / "run"
     paths = f"Path({str(recipe)!r}), Path({str(out)!r})"
-    code = f"import tiny_continual; from pathlib import Path; tiny_continual.run_and_die({paths}, 24)"
+    code = f"import tiny_continual; from pathlib import Path; tiny_continual.run_and_die({paths}, {calls}, {file!r})"
     folder = Path(tiny_continual.__file__).parent
     died = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=folder, capture_output=True)
     assert died.returncode == -9, died.stderr.decode()
     assert (out / "step_1" / "scores.json").exists()
-    assert not (out / "step_3" / "scores.json").exists()
+    assert (out / "step_2").exists()
+    assert not (out / "step_2" / BANK_FILE).exists()
+    assert not (out / "step_3").exists()
     tiny_continual.run(simcis(data), out, resume=True)
     for step in (1, 2, 3):
         assert same_models(simcis_run / f"step_{step}", out / f"step_{step}")
-        banks = [load_file(run / f"step_{step}" / "virtual_queries.safetensors") for run in (simcis_run, out)]
+        banks = [load_file(run / f"step_{step}" / BANK_FILE) for run in (simcis_run, out)]
         assert all(torch.equal(value, banks[1][name]) for name, value in banks[0].items())
+        assert not list((out / f"step_{step}").glob(".*"))
+
+
+def test_two_processes_train_all_steps(data, tmp_path):
+    """Both go through all steps together and fill one bank, with as many queries of each class as one process finds in
+    the same images; the first one measures."""
+    content = simcis(data)
+    recipe = tiny_continual.write_recipe(tmp_path / "recipe.yaml", content)
+    command = [sys.executable, tiny_continual.__file__, str(recipe), str(tmp_path / "two"), "2"]
+    done = subprocess.run(command, env=environment(), capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+    content["training"]["batch_size"] *= 2
+    tiny_continual.run(content, tmp_path / "one", steps=(1, 1))
+    assert [(tmp_path / "two" / f"step_{step}" / "scores.json").exists() for step in (1, 2, 3)] == [True] * 3
+    one, two = (load_file(tmp_path / name / "step_1" / BANK_FILE) for name in ("one", "two"))
+    assert one["counts"].tolist() == two["counts"].tolist()
 
 
 def test_a_bank_that_does_not_fit_is_refused(simcis_run, data, tmp_path):
     """Another length per class would change what is replayed; no bank at all would replay nothing."""
     first = tmp_path / "first"
     shutil.copytree(simcis_run / "step_1", first)
-    (first / "virtual_queries.safetensors").unlink()
+    QueryBank(5, 4, 24).write(first / BANK_FILE, tiny_continual.CLASSES)
+    with pytest.raises(CheckpointError, match=r"queries of width 24, but this model's are 16 wide"):
+        tiny_continual.run(simcis(data), tmp_path / "narrow", first_step=first)
+    (first / BANK_FILE).unlink()
     with pytest.raises(QuerysegError, match=r"virtual_queries\.safetensors"):
         tiny_continual.run(simcis(data), tmp_path / "run", first_step=first)
     wide = simcis(data)

@@ -89,16 +89,17 @@ def run(content: dict[str, Any], out: Path, **options: Any) -> ContinualTable:
     return train_continually(resolve(content), out, accelerator="cpu", console=Console(quiet=True), **options)
 
 
-def run_and_die(path: Path, out: Path, calls: int) -> None:
-    """For a process of its own: killed with SIGKILL just before the n-th file is moved into its place."""
+def run_and_die(path: Path, out: Path, calls: int, name: str | None = None) -> None:
+    """For a process of its own: killed with SIGKILL just before a file is moved into its place, `calls` after the
+    first. name: only files that are called so count."""
     original, left = os.replace, calls
 
-    def deadly(*arguments: Any) -> None:
+    def deadly(source: Any, target: Any) -> None:
         nonlocal left
-        left -= 1
+        left -= name is None or Path(target).name == name
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        original(*arguments)
+        original(source, target)
 
     os.replace = deadly
     run(read_recipe(path), out)

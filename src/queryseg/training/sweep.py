@@ -102,6 +102,11 @@ class Sweep:
         for arm in self.arms:
             try:
                 content = resolve(read_recipe(recipe, overrides, arm.overrides))
+                if content["continual"] is not None:
+                    raise RecipeError(
+                        f"{recipe} learns classes step by step, which a sweep does not; train it without --sweep, once "
+                        "for each setting, and its orders of classes with --orders A..B."
+                    )
                 _check_parts_fit(content)
             except QuerysegError as error:
                 raise RecipeError(f"Arm '{arm.name}': {error}") from None
