@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from queryseg.errors import CheckpointError, InputError, RecipeError
 from queryseg.segmenter import Segmenter, build_segmenter
 from queryseg.training.checkpoint import read_checkpoint, write_checkpoint
-from queryseg.training.start import prepare_folder, start_from_weights
+from queryseg.training.start import by_part, prepare_folder, start_from_weights
 
 
 @pytest.fixture
@@ -64,6 +64,13 @@ def test_start_from_reports_what_did_not_fit(model: Segmenter, tmp_path: Path) -
     ]
     assert torch.equal(model.queries.content, before)
     assert model.backbone.norm.bias.eq(0.25).all()
+
+
+def test_parts_that_are_missing_whole_are_one_line() -> None:
+    names = ["trunk.a.weight", "trunk.a.bias", "trunk.b", "heads.box.weight", "heads.box.bias", "heads.norm", "scale"]
+    missing = {"trunk.a.weight", "trunk.a.bias", "heads.box.weight", "heads.box.bias", "heads.norm", "scale"}
+    assert by_part(names, missing) == ["trunk.a (all 2)", "heads (all 3)", "scale"]
+    assert by_part(names, {"trunk.a.bias"}) == ["trunk.a.bias"]
 
 
 def test_start_from_something_else(model: Segmenter, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@ another run."""
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -89,13 +92,30 @@ def start_from_weights(model: Segmenter, source: Path) -> TakenWeights:
         for name, value in weights.items()
         if name in own and name not in fitting
     ]
-    fresh = [f"not there: {name}" for name in own if name not in weights]
-    unused = [f"left over: {name}" for name in weights if name not in own]
+    fresh, unused = own.keys() - weights.keys(), weights.keys() - own.keys()
     summary = (
         f"Started from {source}: {len(fitting)} of {len(own)} tensors taken, {len(reshaped)} of another shape, "
         f"{len(fresh)} not there, {len(unused)} left over."
     )
-    return TakenWeights(frozenset(fitting), (summary, *reshaped, *fresh, *unused))
+    lines = [
+        *reshaped,
+        *(f"not there: {line}" for line in by_part(own, fresh)),
+        *(f"left over: {line}" for line in by_part(weights, unused)),
+    ]
+    return TakenWeights(frozenset(fitting), (summary, *lines))
+
+
+def by_part(names: Iterable[str], chosen: Set[str]) -> list[str]:
+    """The chosen ones of dotted names. The widest part that was chosen whole is one line: "decoder.heads (all 16)"."""
+    parts = {name: list(itertools.accumulate(name.split(".")[:-1], "{}.{}".format)) for name in names}
+    sizes = Counter(part for around in parts.values() for part in around)
+    taken = Counter(part for name in chosen for part in parts[name])
+    lines: dict[str, None] = {}
+    for name, around in parts.items():
+        if name in chosen:
+            part = next((part for part in around if taken[part] == sizes[part] > 1), None)
+            lines[name if part is None else f"{part} (all {sizes[part]})"] = None
+    return list(lines)
 
 
 def weights_file(source: Path) -> Path:
