@@ -24,7 +24,16 @@ PAGES = (
     *sorted((ROOT / "recipes").glob("*/README.md")),
 )
 sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
-from summary import adapter_table, arm_table, class_group_table, figure_table, markdown, query_table, read_rows  # noqa: E402
+from summary import (  # noqa: E402
+    adapter_table,
+    arm_table,
+    class_group_table,
+    figure_table,
+    markdown,
+    query_table,
+    read_rows,
+    text_table,
+)
 
 from queryseg.data.class_table import class_table, table_names  # noqa: E402
 from queryseg.data.corruptions import CORRUPTIONS, SEVERITIES  # noqa: E402
@@ -326,6 +335,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trees": trees,
     "class_groups": lambda: class_group_table(read_rows()),
     "adapters": lambda: adapter_table(read_rows()),
+    "texts": lambda: text_table(read_rows()),
     "camvid_arms": lambda: arm_table(read_rows(), "camvid"),
 }
 

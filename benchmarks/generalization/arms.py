@@ -24,6 +24,14 @@ SOMA = {"training.adapter_factor": 0.5, "training.backbone_factor": 0.5, "traini
 WIDTH = 128
 """Of Mask2Former's pixel decoder and queries; the paper's 256 beside a trunk of 1024 would be narrower still."""
 
+FIXED = "queryseg.objectives.FixedAssignment"
+TEXT_TOWER = {
+    "embed_dim": 64,
+    "quick_gelu": True,
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+"""A small CLIP text encoder; its weights are drawn, so what it says of a class is a vector like any other."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -40,6 +48,12 @@ def _part(path: str, **arguments: Any) -> dict[str, Any]:
 
 def _grqa(title: str, **options: Any) -> Arm:
     return Arm(title, GRQA | {f"objectives.grqa.{name}": value for name, value in options.items()}, "qprompt")
+
+
+def _named(title: str, **changes: Any) -> Arm:
+    """A query per class: its name behind a learned prompt, as `TEXT_TOWER` reads both."""
+    source = _part("queries.TextualQueries", tower=TEXT_TOWER, tower_weights=False, conditioned=False, position=False)
+    return Arm(title, {"model.queries": source, **changes})
 
 
 def _adapted(name: str, title: str, part: dict[str, Any], **changes: Any) -> dict[str, Arm]:
@@ -93,6 +107,12 @@ ARMS: Mapping[str, Arm] = {
     "image_1": _grqa("QPrompt-R1, λ_img 1 instead of 10", image_weight=1.0),
     "present_only": _grqa("QPrompt-R1, present classes only", present_only=True),
     "temperature": _grqa("QPrompt-R1, temperature 0.1", temperature=0.1),
+    "learned_19": Arm("19 learned queries, matched", {"model.queries.num_queries": 19}),
+    "texts_matched": _named("19 texts, matched"),
+    "texts": _named(
+        "19 texts, each for its class",
+        **{"objectives.criterion": _part("objectives.SetCriterion", num_points=1024, matcher=FIXED)},
+    ),
     **_adapted("frozen", "frozen", _part("adapters.Frozen")),
     **_adapted("rein", "Rein", _part("adapters.Rein"), **{"model.queries": _part("queries.LinkedQueries")}),
     **_adapted("soma", "SoMA", _part("adapters.SoMA"), **SOMA),
@@ -113,6 +133,12 @@ VARIANTS = ("image_1", "present_only", "temperature")
 
 ADAPTERS = ("frozen", "rein", "soma", "fada", "lora")
 """Each with its `_grqa` twin, which forks from the same first stage; full fine-tuning is `qprompt` and `qprompt_r1`."""
+
+TEXTS = ("learned_19", "texts_matched", "texts")
+"""What textual queries are without a vision-language model; their table stands in the recipes of tqdm."""
+
+APART = (*(f"{adapter}{twin}" for adapter in ADAPTERS for twin in ("", "_grqa")), *TEXTS)
+"""Arms on streets that have tables of their own."""
 
 NUM_QUERIES = (19, 50, 100, 200)
 
@@ -170,12 +196,11 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 def all_runs() -> list[Run]:
     """Everything that the tables need, the most telling first; runs that share a first stage follow each other."""
-    adapted = [f"{adapter}{twin}" for adapter in ADAPTERS for twin in ("", "_grqa")]
-    main = [arm for arm in ARMS if arm not in (*VARIANTS, *adapted, "scratch")]
+    main = [arm for arm in ARMS if arm not in (*VARIANTS, *APART, "scratch")]
     runs = [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in main]
     runs.append(Run("streets", "scratch", 0))
     runs += [Run("streets", arm, 0, k) for k in NUM_QUERIES for arm in ("qprompt", "qprompt_r1")]
     runs += [Run("camvid", arm, seed) for seed in (0, 1, 2) for arm in ("mlp_head", "qprompt", "qprompt_r1")]
     runs += [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in VARIANTS]
-    runs += [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in adapted]
+    runs += [Run("streets", arm, seed) for seed in (0, 1, 2) for arm in APART]
     return runs

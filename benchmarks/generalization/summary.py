@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from arms import ADAPTERS, ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT, all_runs
+from arms import ADAPTERS, APART, ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT, TEXTS, all_runs
 
 from queryseg.training.sweep_table import SeedMean
 
@@ -53,7 +53,7 @@ def markdown(titles: list[str], lines: list[list[str]]) -> str:
 
 def arm_table(rows: list[Row], setting: str) -> str:
     """One line per arm; the last column compares with QPrompt of the same seed, from whose first stage it forks."""
-    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and not is_adapted(row["arm"])]
+    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and row["arm"] not in APART]
     if not mine:
         return NOTHING
     domains = list(mine[0]["mean_iou"])
@@ -78,9 +78,21 @@ def arm_table(rows: list[Row], setting: str) -> str:
     return markdown(titles, lines)
 
 
-def is_adapted(arm: str) -> bool:
-    """Adapters have a table of their own."""
-    return arm.removesuffix("_grqa") in ADAPTERS
+def text_table(rows: list[Row]) -> str:
+    """As many queries as classes on streets, learned or said by a random text encoder; differences seed by seed."""
+    mine = [row for row in rows if row["setting"] == "streets" and row["queries"] is None and row["arm"] in TEXTS]
+    missing = missing_runs(mine, TEXTS)
+    if not mine:
+        return NOTHING + missing
+    domains = list(mine[0]["mean_iou"])
+    lines = []
+    for arm in TEXTS:
+        found = [row for row in mine if row["arm"] == arm]
+        scores = [scores_of([row["mean_iou"][domain] for row in found]) for domain in domains]
+        against = "" if arm == TEXTS[0] else difference(mine, arm, TEXTS[0])
+        lines.append([ARMS[arm].title, str(len(found)), *scores, scores_of([unseen(row) for row in found]), against])
+    shown = [domain.replace("_", " ") for domain in domains]
+    return markdown(["queries", "seeds", *shown, "unseen mean", "unseen, against learned"], lines) + missing
 
 
 def missing_runs(rows: list[Row], arms: Sequence[str]) -> str:
@@ -142,7 +154,7 @@ def figure_table(rows: list[Row], setting: str) -> str:
     """What queries do, by arm: on the source domain, and for drift on the unseen ones; means over seeds."""
     mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and row["figures"]]
     lines = []
-    for arm, entry in ((arm, entry) for arm, entry in ARMS.items() if not is_adapted(arm)):
+    for arm, entry in ((arm, entry) for arm, entry in ARMS.items() if arm not in APART):
         found = [row["figures"] for row in mine if row["arm"] == arm]
         if found:
             line = [entry.title]
@@ -221,6 +233,7 @@ def summary(rows: list[Row]) -> str:
     parts = {"Streets": arm_table(rows, "streets"), "Queries": figure_table(rows, "streets")}
     parts["Small and thin classes"] = class_group_table(rows)
     parts["Adapters"] = adapter_table(rows)
+    parts["Texts"] = text_table(rows)
     parts["Number of queries"] = query_table(rows)
     parts["CamVid, day to dusk"] = arm_table(rows, "camvid")
     return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())
