@@ -56,6 +56,7 @@ def test_an_override_may_give_options_to_a_part_named_by_its_path_alone(recipe_p
         (["--model.decoder", "queryseg.queries.LearnableQueries"], "LearnableQueries is not a Decoder"),
         (["--model.decoder", "queryseg.decoders.QueryInjektion"], "Did you mean 'QueryInjection'"),
         (["--model.decoder", "queryseg.nowhere.Decoder"], "no module to import"),
+        (["--model.decoder", "QueryInjection"], "names 'QueryInjection', but needs a whole path"),
         (["--model.decoder", "3"], "recipe.model.decoder needs a class"),
         (
             ["--model.readout.order", "sideways"],

@@ -275,6 +275,10 @@ def find_class(path: str, where: str, allowed: set[str] | None = None) -> type:
     """
     module_name, _, name = path.rpartition(".")
     package = path.partition(".")[0]
+    if not module_name:
+        raise RecipeError(
+            f"{where} names '{path}', but needs a whole path, as in queryseg.queries.LearnableQueries; add its module."
+        )
     if allowed is not None and package not in allowed:
         raise RecipeError(
             f"{where} names {path}, which is code outside queryseg; if you trust it, opt in with "

@@ -13,6 +13,7 @@ from queryseg.errors import UsageError
 from queryseg.recipe_file import Resolved, build, read_recipe, resolve
 from queryseg.training.checkpoint import CHECKPOINT
 from queryseg.training.launch import train
+from queryseg.training.loading import check_sources
 from queryseg.training.sweep import read_sweep, train_sweep
 
 TAKES_OVERRIDES = True
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     resolved = resolve(read_recipe(options.recipe, [*options.overrides, *ordered]))
     if resolved["continual"] is not None:
         return _continual(options, resolved) if options.orders is None else _orders(options)
+    check_sources(resolved["data"])
     result = train(
         build(resolved),
         resolved,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from queryseg.data.batch import Batch, collate
 from queryseg.data.class_table import ClassTable
-from queryseg.data.data_file import open_data
+from queryseg.data.data_file import data_settings, open_data
 from queryseg.data.dataset import SegmentationDataset, sample_name
 from queryseg.data.rare_classes import class_pixel_counts, rare_class_shares
 from queryseg.data.sampling import StepBatchSampler, TrainingSet
@@ -39,6 +39,20 @@ def open_checked(source: DataSource, settings: DataSettings, classes: ClassTable
     if settings.task != "semantic":
         _check_instances(dataset, classes, settings, key)
     return dataset
+
+
+def check_sources(data: Mapping[str, Any]) -> None:
+    """Section `data` of a resolved recipe: everything is spelt right and every root is there, which is said before the
+    model fetches its weights. Raises: InputError"""
+    sources = {"data.train": data["train"], **{f"data.validate.{name}": v for name, v in data["validate"].items()}}
+    for key, source in sources.items():
+        settings = data_settings(source, relative_to=data["root"] if isinstance(source, dict) else None)
+        root = settings.options.get("root")
+        if root is not None and not Path(root).exists():
+            raise InputError(
+                f"{key}: there is no folder or archive '{root}'; correct its root, or give --data.root, the folder "
+                "that the roots start from."
+            )
 
 
 def _check_instances(dataset: SegmentationDataset, classes: ClassTable, settings: DataSettings, key: str) -> None:

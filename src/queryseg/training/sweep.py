@@ -22,6 +22,7 @@ from queryseg.training.checkpoint import CHECKPOINT, canonical, check_same_recip
 from queryseg.training.guard import DivergenceError
 from queryseg.training.interruption import TrainingInterrupted
 from queryseg.training.launch import train
+from queryseg.training.loading import check_sources
 from queryseg.training.step import build_objectives
 from queryseg.training.sweep_table import Scores, SweepTable
 
@@ -107,6 +108,7 @@ class Sweep:
                         f"{recipe} learns classes step by step, which a sweep does not; train it without --sweep, once "
                         "for each setting, and its orders of classes with --orders A..B."
                     )
+                check_sources(content["data"])
                 _check_parts_fit(content)
             except QuerysegError as error:
                 raise RecipeError(f"Arm '{arm.name}': {error}") from None
