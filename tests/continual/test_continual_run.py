@@ -387,6 +387,36 @@ def test_two_processes_train_all_steps(data, tmp_path):
     assert one["counts"].tolist() == two["counts"].tolist()
 
 
+def test_objectness_over_the_steps_of_runs_side_by_side(whole, simcis_run, data, tmp_path, capsys):
+    """Of old classes there are none after step 1; each step's model is asked, and its own classes are grouped."""
+    file = tiny_continual.write_recipe(tmp_path / "same.yaml", tiny_continual.recipe(data)["data"]["train"])
+    command = ["diagnose", str(whole), str(simcis_run), "--data", str(file), "--device", "cpu", "--workers", "0"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "objectness.html" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "objectness.json").read_text())
+    assert list(found["runs"]) == [str(whole), str(simcis_run)]
+    for run in found["runs"].values():
+        assert run["split"] == [["sky", "road"], ["car", "tree"], ["sign"]]
+        assert list(run["steps"]) == ["1", "2", "3"]
+        for step, old in (("1", []), ("2", ["sky", "road"]), ("3", ["sky", "road", "car", "tree"])):
+            of_step = run["steps"][step]["same"]
+            classes = of_step["classes"]
+            assert all(0 <= value <= 1 for value in classes.values())
+            means = {"base": ["sky", "road"], "old": old}
+            for group, names in means.items():
+                expected = sum(classes[name] for name in names) / len(names) if names else None
+                assert of_step["groups"][group] == pytest.approx(expected)
+    assert (tmp_path / "out" / "objectness.html").read_text().count("<svg") == 2
+    out = ["--out", str(tmp_path / "no")]
+    for arguments, message in (
+        ([str(whole / "step_1"), *command[1:]], "is no continual run and others are"),
+        ([*command[1:], "--queries", "1"], "asked for objectness alone"),
+        ([*command[1:], "--num-images", "-1"], "look at 1 at least"),
+    ):
+        assert main(["diagnose", *arguments, *out]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_bank_that_does_not_fit_is_refused(simcis_run, data, tmp_path):
     """Another length per class would change what is replayed; no bank at all would replay nothing."""
     first = tmp_path / "first"

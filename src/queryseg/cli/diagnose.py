@@ -1,17 +1,19 @@
 """What the queries of one or several runs do on labelled data sets: who is active, for which class, how near to its
 prototype, and what changes from the first data set (the source domain) to the others. Two runs stand side by side, as
-before and after."""
+before and after. Of continual runs: whether queries still outline earlier classes, step by step."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.run_options import add_base_option, tell_base
+from queryseg.continual.objectness_table import ContinualFolder, is_continual, objectness_over_steps
 from queryseg.data.data_file import open_data
+from queryseg.data.dataset import SegmentationDataset
 from queryseg.errors import UsageError
 from queryseg.evaluation.diagnostics import Diagnosis, diagnose
 from queryseg.evaluation.diagnostics.diagnosis_report import diagnoses_json, terminal_table, write_report
@@ -22,10 +24,20 @@ from queryseg.inference.run_folder import bases_for, read_model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Runs, data sets, a folder."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run; two: before and after")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="folder of a run; two: before and after; continual runs: objectness over their steps",
+    )
     add_evaluation_options(parser)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="report.html, diagnostics.json, pictures"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="report.html, diagnostics.json, pictures; objectness.html, .json",
     )
     parser.add_argument(
         "--num-images", type=int, default=100, metavar="N", help="per data set, evenly spread (default 100; 0: all)"
@@ -66,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
     sources = named_sources(options.data)
     datasets = {name: open_data(path) for name, path in sources.items()}
     runs = _names(options.runs)
+    if any(map(is_continual, options.runs)):
+        return _continual(options, runs, datasets)
     bases = bases_for(options.runs, options.base)
     loaded = {name: read_model(path, options.allow_code, bases[path]) for name, path in runs.items()}
     for path in options.runs:
@@ -95,6 +109,40 @@ def run(options: argparse.Namespace) -> int:
     write_json(options.json, content)
     write_report(diagnoses, out)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+    return 0
+
+
+def _continual(
+    options: argparse.Namespace, runs: Mapping[str, Path], datasets: Mapping[str, SegmentationDataset]
+) -> int:
+    """Objectness of every step of every run; prints it, writes JSON and report."""
+    if single := [folder for folder in options.runs if not is_continual(folder)]:
+        raise UsageError(
+            f"{single[0]} is no continual run and others are; give continual runs alone, or single steps (RUN/step_1)."
+        )
+    if options.queries or options.similarity or options.space != "mask" or options.base:
+        raise UsageError(
+            "Continual runs are asked for objectness alone; leave out --queries, --similarity, --space and --base, or "
+            "give single steps (RUN/step_1)."
+        )
+    folders = {name: ContinualFolder.read(path) for name, path in runs.items()}
+    out = make_folder(options.out)
+    with progress_bar("looking at every step") as progress:
+        table = objectness_over_steps(
+            folders,
+            datasets,
+            lambda recipe: chosen_protocol(options, recorded_protocol(recipe)),
+            num_images=options.num_images or None,
+            allow=options.allow_code,
+            device=find_device(options.device),
+            num_workers=options.workers,
+            progress=progress,
+        )
+    for name in table.data_names:
+        console.print(table.grid(name))
+    table.write(out)
+    write_json(options.json, table.to_json())
+    console.print(f"Report: {out / 'objectness.html'}", soft_wrap=True)
     return 0
 
 

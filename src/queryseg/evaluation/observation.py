@@ -29,11 +29,13 @@ class Observation:
     output      of B views, as the readout got it
     label_maps  (B, H, W) uint8 on the output's device, 255 = ignored, beyond the view too
     size        (height, width) of the views, which sit in the canvas' upper left corner
+    instance_maps  (B, H, W) int32, numbers of objects; None if the data set does not tell them apart
     """
 
     output: Output
     label_maps: Tensor
     size: tuple[int, int]
+    instance_maps: Tensor | None = None
 
 
 Observer = Callable[[Observation], None]
@@ -50,19 +52,22 @@ def observed(model: Segmenter, sample: Sample, protocol: Protocol, observer: Obs
     boxes = [(0, 0, height, width)]
     if protocol.window is not None:
         boxes = window_boxes(height, width, protocol.window, protocol.stride)
-    label_map = F.interpolate(sample.label_map[None, None], (height, width), mode="nearest")[0, 0]
+    maps = [sample.label_map] if sample.instance_map is None else [sample.label_map, sample.instance_map]
+    # float64 holds every number of an object; interpolation knows no int32
+    shown = F.interpolate(torch.stack([m.double() for m in maps])[None], (height, width), mode="nearest")[0]
     coming = iter(boxes)
 
     def show(module: object, arguments: object, output: Output) -> None:
         masks = output.final.mask_logits
-        views = [label_map[top:bottom, left:right] for top, left, bottom, right in islice(coming, len(masks))]
+        views = [shown[:, top:bottom, left:right] for top, left, bottom, right in islice(coming, len(masks))]
         if not views:  # of a further view
             return
-        size = (views[0].shape[0], views[0].shape[1])
+        size = (views[0].shape[1], views[0].shape[2])
         canvas = model.canvas(*size)
         padding = (0, canvas[1] - size[1], 0, canvas[0] - size[0])
-        label_maps = torch.stack([F.pad(view, padding, value=IGNORE) for view in views])
-        observer(Observation(output, label_maps.to(masks.device), size))
+        labels, *instances = torch.stack([F.pad(view, padding, value=IGNORE) for view in views], 1)
+        instance_maps = instances[0].int().to(masks.device) if instances else None
+        observer(Observation(output, labels.byte().to(masks.device), size, instance_maps))
 
     handle = model.register_forward_hook(show)
     try:

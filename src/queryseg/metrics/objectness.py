@@ -1,6 +1,6 @@
 """Whether any query outlines what is there, whatever it calls it.
 
-Shape legend: Q queries, K classes, h×w the masks' grid.
+Shape legend: Q queries, R regions, K classes, h×w the masks' grid.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ FOUND = 0.5
 """A region counts as found from this IoU with the best query's mask on, as segments do in panoptic quality."""
 
 
-def best_overlaps(masks: Tensor, label_map: Tensor, num_classes: int) -> Tensor:
-    """(K,) float32: of each class's region, the highest IoU with the mask of any query; nan where the class is absent.
+def best_overlaps(masks: Tensor, region_map: Tensor, num_regions: int) -> Tensor:
+    """(R,) float32: of each region, the highest IoU with the mask of any query; nan for regions without a pixel.
 
-    masks (Q, h, w) bool, label_map (h, w) of any integer type, 255 = ignored, which counts nowhere.
+    masks (Q, h, w) bool; region_map (h, w) of any integer type, a label map or one of single objects: pixels outside of
+    0 … R − 1 count nowhere.
     """
-    classes = torch.arange(num_classes, device=label_map.device)
-    regions = (label_map.flatten() == classes[:, None]).float()  # counts stay exact: a map has less than 2^24 pixels
-    known = (label_map.flatten() < num_classes).float()
+    numbers = torch.arange(num_regions, device=region_map.device)
+    regions = (region_map.flatten() == numbers[:, None]).float()  # counts stay exact: a map has less than 2^24 pixels
+    known = ((region_map.flatten() >= 0) & (region_map.flatten() < num_regions)).float()
     queries = masks.flatten(1).float() * known
     shared, sizes = regions @ queries.T, regions.sum(1)
     union = sizes[:, None] + queries.sum(1) - shared

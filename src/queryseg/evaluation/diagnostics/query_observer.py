@@ -95,7 +95,7 @@ class QueryObserver:
         queries, pixels = queries_and_pixels(reading, self.space)
         means, measured = class_means(pixels, label_maps, self.num_classes, MIN_PIXELS)
         present = [torch.bincount(m.flatten(), minlength=self.num_classes)[: self.num_classes] > 0 for m in label_maps]
-        height, width = _inside(observation)
+        height, width = inside(observation)
         overlaps = torch.zeros(2, 2, dtype=torch.float64)
         outlined = []
         grid = F.interpolate(label_maps[:, None], reading.mask_logits.shape[-2:], mode="nearest")[:, 0]
@@ -130,7 +130,7 @@ class QueryObserver:
         return ObservedQueries(**joined, overlaps=torch.stack([part.overlaps for part in self._parts]).sum(0))
 
 
-def _inside(observation: Observation) -> tuple[int, int]:
+def inside(observation: Observation) -> tuple[int, int]:
     """Rows and columns of the masks' grid whose centres lie in the image, not in the padding beside it."""
     grid, canvas = observation.output.final.mask_logits.shape[-2:], observation.label_maps.shape[-2:]
     height, width = (
