@@ -172,10 +172,11 @@ def test_predict_segments(settings, tmp_path, capsys):
     assert main(arguments) == 0  # what it was trained for: semantic
     assert (out / "b_labels.png").exists()
     assert "is for images" in fails([*arguments[:2], "film.mp4", *arguments[3:], "--task", "panoptic"], capsys)
-    assert "data.task is panoptic, but" in fails([*settings, "--data.task", "panoptic", "--out", str(tmp_path / "x")], capsys)
-    told = fails([*settings, *options, "--data.task", "panoptic", "--out", str(tmp_path / "x")], capsys)
+    unused = ["--out", str(tmp_path / "unused")]
+    assert "data.task is panoptic, but" in fails([*settings, "--data.task", "panoptic", *unused], capsys)
+    told = fails([*settings, *options, "--data.task", "panoptic", *unused], capsys)
     assert "disagree on whether 'sky' is a thing" in told
-    assert "'objects' is given" in fails([*settings, "--data.task", "objects", "--out", str(tmp_path / "x")], capsys)
+    assert "'objects' is given" in fails([*settings, "--data.task", "objects", *unused], capsys)
 
 
 def test_diagnose(settings, data, tmp_path, capsys):
@@ -206,7 +207,7 @@ def test_diagnose(settings, data, tmp_path, capsys):
     assert "no cross-attention to show" in fails(["diagnose", str(run), *arguments, "--queries", "1"], capsys)
     assert "0 draws none" in fails(["diagnose", str(run), *arguments, "--attention-images", "-1"], capsys)
     assert "look at 1 at least" in fails(["diagnose", str(run), *arguments, "--num-images", "-2"], capsys)
-    assert "names 'home' twice" in fails(["diagnose", str(run), "--data", "home=a", "home=b", "--out", str(tmp_path / "x")], capsys)
+    assert "names 'home' twice" in fails(["diagnose", str(run), "--data", "home=a", "home=b", "--out", "x"], capsys)
     assert "There is no run" in fails(["diagnose", str(tmp_path / "no"), *arguments], capsys)
 
 
