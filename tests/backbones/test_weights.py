@@ -326,6 +326,16 @@ def test_tqdms_position_tables_are_resized_plainly(layout: str, mode: str, tmp_p
     torch.testing.assert_close(backbone.stem.pos_embed[:, :1], model.pos_embed[:, :1], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_sams_position_table_is_resized_as_asked(mode: str, tmp_path: Path) -> None:
+    model, state = original("sam")
+    torch.save(state, tmp_path / "sam.pth")
+    patch, side = model.patch_embed.patch_size[0], model.patch_embed.grid_size[0]
+    backbone = load("sam", str(tmp_path / "sam.pth"), image_size=patch * (side + 2), resize=mode)
+    table = F.interpolate(model.pos_embed.permute(0, 3, 1, 2), (side + 2, side + 2), mode=mode).permute(0, 2, 3, 1)
+    torch.testing.assert_close(backbone.stem.pos_embed, table, rtol=0, atol=1e-6)
+
+
 def test_tqdms_class_token_counts_twice(tmp_path: Path) -> None:
     """The first token is 2 · class embedding + its position."""
     model, state = original("clip")

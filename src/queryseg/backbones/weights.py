@@ -244,6 +244,7 @@ def _resized(
             return F.interpolate(tensor.float(), size, mode=resize, align_corners=False)
         resampled: Tensor = resample_patch_embed(tensor, list(size))
         return resampled
+    smooth, mode = resize == "antialiased", "bilinear" if resize == "bilinear" else "bicubic"
     if key == "pos_embed" and tensor.ndim == 3:  # (1, P + n·n, C)
         wanted = model.patch_embed.grid_size
         prefix = target.shape[1] - wanted[0] * wanted[1]
@@ -251,16 +252,13 @@ def _resized(
         source = grid or (side, side)
         if source == tuple(wanted) or source[0] * source[1] != tensor.shape[1] - prefix:
             return tensor
-        smooth, mode = resize == "antialiased", "bilinear" if resize == "bilinear" else "bicubic"
         table: Tensor = resample_abs_pos_embed(tensor, list(wanted), list(source), prefix, mode, smooth)
         return table
     if (
         key == "pos_embed" and tensor.ndim == target.ndim == 4 and tensor.shape[1:3] != target.shape[1:3]
     ):  # SAM: (1, n, n, C)
         grids = tensor.float().permute(0, 3, 1, 2)
-        return F.interpolate(grids, target.shape[1:3], mode="bicubic", antialias=resize == "antialiased").permute(
-            0, 2, 3, 1
-        )
+        return F.interpolate(grids, target.shape[1:3], mode=mode, antialias=smooth).permute(0, 2, 3, 1)
     if key.endswith((".rel_pos_h", ".rel_pos_w")) and len(tensor) != len(target):  # SAM: (2·n − 1, C)
         return F.interpolate(tensor.float().T[None], target.shape[:1], mode="linear")[0].T
     return tensor
