@@ -23,7 +23,8 @@ PAGES = (
     *(ROOT / "docs" / f"{name}.md" for name in ("corruptions", "data", "performance")),
     *sorted((ROOT / "recipes").glob("*/README.md")),
 )
-sys.path.insert(0, str(ROOT / "benchmarks" / "generalization"))
+sys.path[:0] = [str(ROOT / "benchmarks" / folder) for folder in ("generalization", "continual")]
+import continual_summary  # noqa: E402
 from summary import (  # noqa: E402
     adapter_table,
     arm_table,
@@ -336,6 +337,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "class_groups": lambda: class_group_table(read_rows()),
     "adapters": lambda: adapter_table(read_rows()),
     "texts": lambda: text_table(read_rows()),
+    "continual": lambda: continual_summary.summary(continual_summary.read_rows(), 3),
     "camvid_arms": lambda: arm_table(read_rows(), "camvid"),
 }
 

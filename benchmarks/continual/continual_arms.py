@@ -57,7 +57,12 @@ ARMS: Mapping[str, Arm] = {
 }
 WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl")
 
+PRETRAINED = {"model.backbone.image_size": [128, 256], "model.backbone.options": {"depth": 6}}
+"""The small trunk of benchmarks/generalization/pretrain.py, whose table of positions the forward pass resamples. All
+arms begin with its weights, as the paper's do with ImageNet's."""
+
 STREETS = {
+    **PRETRAINED,
     "data.num_workers": 0,
     "data.train.num_images": 300,
     "data.validate.streets.num_images": 30,
@@ -66,8 +71,8 @@ STREETS = {
     "continual.steps_per_class": 80,
 }
 CAMVID = {
+    **PRETRAINED,
     "data.num_workers": 0,
-    "model.backbone.image_size": [96, 128],
     "data.crop": [96, 128],
     "data.short_sides": [96, 108, 120, 144],
     "data.protocol.short_side": 96,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from continual_arms import ARMS, ROOT, SETTINGS
+from continual_arms import ARMS, ROOT, SETTINGS, all_runs
 
 from queryseg.evaluation.evaluation import percent
 
@@ -38,23 +39,36 @@ def setting_table(rows: list[Row], setting: str, measure: str) -> str:
             lines.append([entry.title, str(len(found)), *cells, percent(min(s["all"] for s in found))])
     titles = ["arm", "orders", *COLUMNS.values(), "all, worst order"]
     rule = ["---", *["---:"] * (len(titles) - 1)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
-    return table if lines else "Nothing has been measured yet."
+    return "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
 
 
 def measures_of(rows: list[Row], setting: str) -> list[str]:
     """The one that the setting is about first."""
-    found = [row["scores"] for row in rows if row["setting"] == setting]
-    return list(found[0]) if found else ["pq" if "panoptic" in setting else "miou"]
+    return list(next(row["scores"] for row in rows if row["setting"] == setting))
 
 
-def summary(rows: list[Row]) -> str:
-    """All tables as Markdown."""
-    parts = {
-        f"{setting.replace('_', ' ')}, {measure.replace('pq', 'PQ').replace('miou', 'mIoU')}": setting_table(
-            rows, setting, measure
-        )
+def titled_tables(rows: list[Row]) -> dict[str, str]:
+    """Title → table, of every setting with a row, the measure it is about first."""
+    there = {row["setting"] for row in rows}
+    shown = {"pq": "PQ", "miou": "mIoU"}
+    return {
+        f"{setting.replace('_', ' ')}, {shown[measure]} in %": setting_table(rows, setting, measure)
         for setting in SETTINGS
+        if setting in there
         for measure in measures_of(rows, setting)
     }
-    return "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())
+
+
+def missing_runs(rows: list[Row]) -> str:
+    """A sentence that counts the runs of every setting of which there is no row yet; "" if none."""
+    there = {row["run"] for row in rows}
+    planned = Counter(run.setting for run in all_runs())
+    left = Counter(run.setting for run in all_runs() if run.name not in there)
+    told = [f"{left[setting]} of {planned[setting]} of {setting.replace('_', ' ')}" for setting in left]
+    return f"Runs not measured yet: {', '.join(told)}." if told else ""
+
+
+def summary(rows: list[Row], level: int = 2) -> str:
+    """All tables as Markdown. level: of their headings"""
+    parts = [f"{'#' * level} {title}\n\n{table}" for title, table in titled_tables(rows).items()]
+    return "\n\n".join(part for part in (*parts, missing_runs(rows)) if part)

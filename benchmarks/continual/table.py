@@ -5,7 +5,7 @@
 
 Each finished run appends one row to benchmarks/results/continual.jsonl; runs whose row is there are skipped, and an
 interrupted one goes on inside of its step: the same command continues. One thread per run; arms of one architecture
-share their first step.
+share their first step. All begin with the small trunk that benchmarks/generalization/pretrain.py wrote into the folder.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from queryseg.recipe_file import resolve
 
 sys.path.append(str(Path(__file__).parents[1]))
 from chained_runs import append_row, table_parser, train_chains
+
+PRETRAINED = "pretrained.safetensors"
 
 
 def prepared(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
@@ -56,6 +58,8 @@ def go_on(run: Run, work: Path, camvid: Path | None, **options: Any) -> Continua
     out = work / run.name
     out.mkdir(parents=True, exist_ok=True)
     begun = any(out.glob("step_*/last.ckpt")) or any(out.glob("step_*/origin.txt"))
+    if run.stem is None and not begun:
+        options["start_from"] = work / PRETRAINED
     with (out / "log.txt").open("a") as log:
         console = Console(file=log, width=150)
         return train_continually(
@@ -120,6 +124,8 @@ def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
         wanted = run.name not in done and run.name.startswith(only) and (camvid or not run.setting.startswith("camvid"))
         if wanted:
             chains.setdefault((run.stem or run).name, []).append(run)
+    if not (work / PRETRAINED).exists():
+        raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
     write_streets(work / "streets")
     names = [[run.name for run in chain] for chain in chains.values()]
     train_chains(__file__, names, work, camvid, jobs)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from continual_arms import ARMS, MAIN, SETTINGS, Run, all_runs
-from continual_summary import setting_table
+from continual_summary import missing_runs, setting_table, summary
+from pretrain import BACKBONE
 
 from queryseg.continual.continual_plan import ContinualPlan
 from queryseg.recipe_file import build, resolve
@@ -72,4 +73,12 @@ def test_tables_say_how_much_the_order_matters() -> None:
     lines = setting_table(rows, MAIN, "pq").splitlines()
     assert lines[2] == "| fine-tuning | 1 | 10.0 | 10.0 | 10.0 | 10.0 | 10.0 |"
     assert lines[3] == "| SimCIS | 2 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 30.0 |"
-    assert setting_table([], MAIN, "pq") == "Nothing has been measured yet."
+    assert summary([{**row, "run": "one"} for row in rows], 3).startswith("### streets 11-2 panoptic, PQ in %")
+    assert summary([]) == missing_runs([])
+    assert missing_runs([]).startswith("Runs not measured yet: 21 of 21 of streets 11-2 panoptic, 6 of 6")
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_run_begins_with_the_pretrained_trunk(setting: str) -> None:
+    backbone = Run(setting, "simcis", 0).content()["model"]["backbone"]["init_args"]
+    assert {key: backbone[key] for key in BACKBONE} == {**BACKBONE, "image_size": [*BACKBONE["image_size"]]}
