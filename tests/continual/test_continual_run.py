@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from queryseg.cli.main import main
+from queryseg.continual.objectness_table import objectness_over_steps
 from queryseg.continual.step_scores import StepScores
 from queryseg.data.data_file import open_data
+from queryseg.data.protocol import Protocol
 from queryseg.errors import CheckpointError, InputError, QuerysegError, RecipeError, UsageError
 from queryseg.inference.run_folder import read_run_recipe
 from queryseg.loading import load
@@ -32,6 +34,10 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     tiny_continual.run(tiny_continual.recipe(data), out)
     return out
+
+
+JOINT = {"base": ["sky", "road"], "old": ["sky", "road", "car", "tree"]}
+"""Groups of a joint training, which stands where the last step does."""
 
 
 def same_models(a: Path, b: Path) -> bool:
@@ -123,6 +129,11 @@ def test_joint_training_is_measured_in_the_same_groups(data, tmp_path):
     train = open_data(read_run_recipe(tmp_path / "run" / "step_1")["data"]["train"])
     assert len(train) == 10
     assert set(train[0].label_map.unique().tolist()) == {0, 1, 255}
+    found = objectness_over_steps({"joint": tmp_path / "run"}, {"same": train}, lambda _: Protocol())
+    (of_step,) = found.to_json()["runs"]["joint"]["steps"].values()
+    classes = of_step["same"]["classes"]
+    means = {group: sum(classes[name] for name in names) / len(names) for group, names in JOINT.items()}
+    assert of_step["same"]["groups"] == pytest.approx(means)
 
 
 # ───────────────────────────── protocols ─────────────────────────────

@@ -11,7 +11,7 @@ from pathlib import Path
 from queryseg.cli.evaluation_options import add_evaluation_options, chosen_protocol, named_sources
 from queryseg.cli.output import console, make_folder, progress_bar, write_json
 from queryseg.cli.run_options import add_base_option, tell_base
-from queryseg.continual.objectness_table import ContinualFolder, is_continual, objectness_over_steps
+from queryseg.continual.objectness_table import is_continual, objectness_over_steps
 from queryseg.data.data_file import open_data
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.errors import UsageError
@@ -125,11 +125,10 @@ def _continual(
             "Continual runs are asked for objectness alone; leave out --queries, --similarity, --space and --base, or "
             "give single steps (RUN/step_1)."
         )
-    folders = {name: ContinualFolder.read(path) for name, path in runs.items()}
     out = make_folder(options.out)
     with progress_bar("looking at every step") as progress:
         table = objectness_over_steps(
-            folders,
+            runs,
             datasets,
             lambda recipe: chosen_protocol(options, recorded_protocol(recipe)),
             num_images=options.num_images or None,

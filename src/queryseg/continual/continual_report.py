@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import isnan
 from pathlib import Path
@@ -19,11 +19,14 @@ from queryseg.evaluation.markdown_report import grid_markdown, write_text
 from queryseg.evaluation.matrix.matrix_report import grid_html
 from queryseg.evaluation.page import definitions, figure_boxes, inline_image, section, write_page
 from queryseg.evaluation.report import class_legend, palette_image, reduced
-from queryseg.evaluation.svg_plot import SvgPlot, linear_ticks
+from queryseg.evaluation.svg_plot import Point, SvgPlot, linear_ticks
 from queryseg.inference.run_folder import replace_file
 
 REPORT = "continual"
 """Stem of the files in the run's folder."""
+
+NUM_COLORS = 6
+"""Of lines, in the stylesheet."""
 
 _MOST_COLUMNS = 7
 """Pictures beside each other."""
@@ -83,19 +86,26 @@ def steps_plot(table: ContinualTable, name: str, measure: str) -> str:
         for group, value in table.group_scores(scores, name, measure).items():
             if group in points and not isnan(value):
                 points[group].append((table.place(scores), 100 * value))
-    highest = max((value for line in points.values() for _, value in line), default=1.0)
-    top = max(5.0, 1.1 * highest)
     title = f"{MEASURES[measure]} on {name}"
-    plot = SvgPlot(title, (0.8, len(table.split) + 0.2), (0.0, top), "step", f"{title}, %")
-    plot.grid(range(1, len(table.split) + 1), linear_ticks(0.0, top))
-    drawn = [group for group, line in points.items() if line]
-    for number, group in enumerate(drawn):
-        if len(points[group]) > 1:
-            plot.polyline(points[group], f"curve-{number}")
-        for step, value in points[group]:
-            plot.mark((step, value), f"fill-{number}", f"{group} after step {step:g}: {value:.1f}", 4)
-        plot.text((plot.width - 16 - 52 * (len(drawn) - number), 16), group, f"name-{number} run")
+    drawn = {group: line for group, line in points.items() if line}
+    plot = plot_over_steps(title, f"{title}, %", drawn, len(table.split))
+    for place, group in enumerate(drawn):
+        plot.text((plot.width - 16 - 52 * (len(drawn) - place), 16), group, f"name-{place} run")
     return plot.svg()
+
+
+def plot_over_steps(title: str, y_label: str, lines: Mapping[str, Sequence[Point]], num_steps: int) -> SvgPlot:
+    """lines: name → (step, value) in %, in the stylesheet's colours by turns. Whoever asks writes the names."""
+    top = max(5.0, 1.1 * max((value for line in lines.values() for _, value in line), default=1.0))
+    plot = SvgPlot(title, (0.8, num_steps + 0.2), (0.0, top), "step", y_label)
+    plot.grid(range(1, num_steps + 1), linear_ticks(0.0, top))
+    for place, (name, line) in enumerate(lines.items()):
+        color = place % NUM_COLORS
+        if len(line) > 1:
+            plot.polyline(line, f"curve-{color}")
+        for step, value in line:
+            plot.mark((step, value), f"fill-{color}", f"{name} after step {step:g}: {value:.1f}", 4)
+    return plot
 
 
 def _figures(table: ContinualTable) -> list[tuple[str, str]]:

@@ -6,17 +6,19 @@ Shape legend: K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from queryseg.continual.continual_report import REPORT
+from queryseg.continual.continual_report import NUM_COLORS, REPORT, plot_over_steps
+from queryseg.continual.continual_table import ContinualTable
+from queryseg.continual.step_scores import StepScores
 from queryseg.data.class_split import ClassSplit
-from queryseg.data.class_table import ClassTable, class_table
+from queryseg.data.class_table import class_table
 from queryseg.data.dataset import SegmentationDataset
 from queryseg.data.protocol import Protocol, ProtocolPreset
 from queryseg.data.selection import Selection
@@ -27,7 +29,6 @@ from queryseg.evaluation.evaluator import evaluate, spread
 from queryseg.evaluation.matrix.matrix_report import grid_html
 from queryseg.evaluation.matrix.score_grid import Cell, Row, ScoreGrid
 from queryseg.evaluation.page import definitions, section, write_page
-from queryseg.evaluation.svg_plot import SvgPlot, linear_ticks
 from queryseg.inference.predictor import recorded_task
 from queryseg.inference.run_folder import read_model, replace_file
 from queryseg.metrics.measurement import number
@@ -35,6 +36,7 @@ from queryseg.metrics.objectness import FOUND
 
 GROUPS = {"base": "classes of the first step", "old": "classes of all earlier steps"}
 
+_MEASURE = "objectness"
 _MEANING = (
     f"class-agnostic recall: the share of a class's segments with which the mask of any query has an IoU of at least "
     f"{FOUND:g}, on the masks' grid, whatever that query calls them; mean over classes"
@@ -46,99 +48,68 @@ def is_continual(folder: Path) -> bool:
     return (folder / f"{REPORT}.json").exists()
 
 
-@dataclass(frozen=True)
-class ContinualFolder:
-    """What a continual run's folder tells of itself.
+def read_split(folder: Path) -> ContinualTable:
+    """What a continual run's folder tells of its steps: those that are complete, without scores.
 
-    steps  the complete ones, in order; joint: the only one has learned all classes
+    Raises: CheckpointError
     """
-
-    folder: Path
-    classes: ClassTable
-    split: ClassSplit
-    steps: Sequence[int]
-    joint: bool = False
-
-    @classmethod
-    def read(cls, folder: Path) -> ContinualFolder:
-        """Raises: CheckpointError"""
-        path = folder / f"{REPORT}.json"
-        try:
-            content = json.loads(path.read_text())
-            classes = class_table(content["recipe"]["classes"])
-            steps = tuple(tuple(map(classes.names.index, step["classes"])) for step in content["split"])
-            split = ClassSplit(steps, tuple(step["name"] for step in content["split"]))
-            return cls(
-                folder, classes, split.joined() if content["joint"] else split, [s["step"] for s in content["steps"]]
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            raise CheckpointError(
-                f"{path} is damaged; `queryseg train` writes it again when the run goes on with --resume."
-            ) from None
-
-    def group(self, step: int, group: str) -> list[int]:
-        """Label ids, see `GROUPS`; none are old in the first step."""
-        return self.split.groups(len(self.split) if self.joint else step)[group]
-
-
-Recalls = Mapping[int, Mapping[str, Sequence[float]]]
-"""Step → data set → (K) values in 0…1, nan for classes without a segment."""
+    path = folder / f"{REPORT}.json"
+    try:
+        content = json.loads(path.read_text())
+        classes = class_table(content["recipe"]["classes"])
+        steps = tuple(tuple(map(classes.names.index, step["classes"])) for step in content["split"])
+        split = ClassSplit(steps, tuple(step["name"] for step in content["split"]))
+        complete = [StepScores(entry["step"], {}, {}) for entry in content["steps"]]
+        return ContinualTable(classes, split, complete, joint=content["joint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} is damaged; `queryseg train` writes it again when the run goes on with --resume."
+        ) from None
 
 
 @dataclass(frozen=True)
 class ObjectnessTable:
-    """runs: name → its folder; recalls: name → what was found."""
+    """runs: name → its steps, whose scores hold the measure "objectness"."""
 
-    runs: Mapping[str, ContinualFolder]
-    recalls: Mapping[str, Recalls]
+    runs: Mapping[str, ContinualTable]
 
     @property
     def data_names(self) -> list[str]:
-        return list(next(iter(next(iter(self.recalls.values())).values())))
+        return next(iter(self.runs.values())).data_names
 
-    def mean(self, run: str, step: int, name: str, group: str) -> float:
-        """Over the group's classes that have segments; nan without any. name: of the data set"""
-        values = [self.recalls[run][step][name][label] for label in self.runs[run].group(step, group)]
-        known = [value for value in values if not isnan(value)]
-        return sum(known) / len(known) if known else nan
+    @property
+    def last(self) -> int:
+        """Of the steps of all runs."""
+        return max(scores.step for table in self.runs.values() for scores in table.steps)
+
+    def means(self, run: str, name: str, group: str) -> dict[int, float]:
+        """Step → mean over the group's classes that have segments; nan without any. name: of the data set"""
+        table = self.runs[run]
+        return {scores.step: table.group_scores(scores, name, _MEASURE)[group] for scores in table.steps}
 
     def grid(self, name: str) -> ScoreGrid:
         """A row per run and group, a column per step."""
-        last = max(step for recalls in self.recalls.values() for step in recalls)
+        steps = range(1, self.last + 1)
         rows = [
-            Row(
-                [run, group],
-                [
-                    Cell.of(Estimate(self.mean(run, step, name, group) if step in recalls else nan))
-                    for step in range(1, last + 1)
-                ],
-            )
-            for run, recalls in self.recalls.items()
+            Row([run, group], [Cell.of(Estimate(means.get(step, nan))) for step in steps])
+            for run in self.runs
             for group in GROUPS
+            for means in [self.means(run, name, group)]
         ]
-        columns = [f"after {step}" for step in range(1, last + 1)]
         note = "; ".join(f"{group}: {meaning}" for group, meaning in GROUPS.items())
-        return ScoreGrid(
-            f"Objectness on {name}: segments that any query outlines, in %", ["run", "of"], columns, rows, note
-        )
+        title = f"Objectness on {name}: segments that any query outlines, in %"
+        return ScoreGrid(title, ["run", "of"], [f"after {step}" for step in steps], rows, note)
 
     def plot(self, name: str, group: str) -> str:
         """SVG: a line per run over the steps."""
         lines = {
-            run: [(step, 100 * value) for step in recalls if not isnan(value := self.mean(run, step, name, group))]
-            for run, recalls in self.recalls.items()
+            run: [(step, 100 * value) for step, value in self.means(run, name, group).items() if not isnan(value)]
+            for run in self.runs
         }
-        last = max(step for recalls in self.recalls.values() for step in recalls)
-        top = max(5.0, 1.1 * max((value for line in lines.values() for _, value in line), default=1.0))
         title = f"{group} classes on {name}"
-        plot = SvgPlot(title, (0.8, last + 0.2), (0.0, top), "step", f"{title}, % outlined")
-        plot.grid(range(1, last + 1), linear_ticks(0.0, top))
-        for place, (run, line) in enumerate(lines.items()):
-            if len(line) > 1:
-                plot.polyline(line, f"curve-{place % 6}")
-            for step, value in line:
-                plot.mark((step, value), f"fill-{place % 6}", f"{run} after step {step}: {value:.1f}", 4)
-            plot.text((60, plot.height - 60 - 16 * (len(lines) - 1 - place)), run, f"name-{place % 6} run")
+        plot = plot_over_steps(title, f"{title}, % outlined", lines, self.last)
+        for place, run in enumerate(lines):
+            plot.text((60, plot.height - 60 - 16 * (len(lines) - 1 - place)), run, f"name-{place % NUM_COLORS} run")
         return plot.svg()
 
     def to_json(self) -> dict[str, Any]:
@@ -146,25 +117,22 @@ class ObjectnessTable:
         return {
             "meaning": _MEANING,
             "groups": dict(GROUPS),
-            "runs": {
-                run: {
-                    "split": [
-                        [self.runs[run].classes.names[label] for label in labels]
-                        for labels in self.runs[run].split.steps
-                    ],
-                    "steps": {
-                        str(step): {
-                            name: {
-                                "groups": {group: number(self.mean(run, step, name, group)) for group in GROUPS},
-                                "classes": dict(zip(told.classes.names, map(number, values), strict=True)),
-                            }
-                            for name, values in found.items()
-                        }
-                        for step, found in recalls.items()
-                    },
+            "runs": {run: self._run_json(run, table) for run, table in self.runs.items()},
+        }
+
+    def _run_json(self, run: str, table: ContinualTable) -> dict[str, Any]:
+        names = table.classes.names
+        return {
+            "split": [[names[label] for label in labels] for labels in table.split.steps],
+            "steps": {
+                str(scores.step): {
+                    name: {
+                        "groups": {group: number(self.means(run, name, group)[scores.step]) for group in GROUPS},
+                        "classes": dict(zip(names, map(number, found[_MEASURE]), strict=True)),
+                    }
+                    for name, found in scores.scores.items()
                 }
-                for run, recalls in self.recalls.items()
-                for told in [self.runs[run]]
+                for scores in table.steps
             },
         }
 
@@ -181,7 +149,7 @@ class ObjectnessTable:
 
 
 def objectness_over_steps(
-    runs: Mapping[str, ContinualFolder],
+    folders: Mapping[str, Path],
     datasets: Mapping[str, SegmentationDataset],
     protocol_of: Callable[[Mapping[str, Any]], Protocol | ProtocolPreset],
     *,
@@ -193,6 +161,7 @@ def objectness_over_steps(
 ) -> ObjectnessTable:
     """Ask the model of every complete step of every run.
 
+    folders      name → folder of a continual run
     protocol_of  a step's recipe → how images are shown to it
     num_images   looked at per data set, evenly spread; None: all
     allow        see `read_model`
@@ -202,27 +171,30 @@ def objectness_over_steps(
     """
     if num_images is not None and num_images < 1:
         raise InputError(f"Objectness on {num_images} images is asked for; look at 1 at least.")
+    runs = {name: read_split(folder) for name, folder in folders.items()}
     chosen = {n: d if num_images is None else Selection(d, spread(len(d), num_images)) for n, d in datasets.items()}
-    done, total = 0, sum(len(run.steps) for run in runs.values()) * len(datasets)
-    recalls: dict[str, dict[int, dict[str, list[float]]]] = {name: {} for name in runs}
-    for name, run in runs.items():
-        for step in run.steps:
-            loaded = read_model(run.folder / f"step_{step}", allow)
+    done, total = 0, sum(len(table.steps) for table in runs.values()) * len(datasets)
+    for run, table in runs.items():
+        asked = []
+        for step in (scores.step for scores in table.steps):
+            loaded = read_model(folders[run] / f"step_{step}", allow)
             things = [] if recorded_task(loaded.recipe) == "semantic" else loaded.classes.things
-            recalls[name][step] = {}
-            for data_name, dataset in chosen.items():
+            found: dict[str, dict[str, list[float]]] = {}
+            for name, dataset in chosen.items():
                 observer = ObjectnessObserver(len(loaded.classes), things)
                 evaluate(
                     loaded.model,
                     dataset,
                     protocol_of(loaded.recipe),
-                    name=data_name,
+                    name=name,
                     device=device,
                     num_workers=num_workers,
                     observer=observer,
                 )
-                recalls[name][step][data_name] = observer.recall().tolist()
+                found[name] = {_MEASURE: observer.recall().tolist()}
                 done += 1
                 if progress is not None:
                     progress(done, total)
-    return ObjectnessTable(runs, recalls)
+            asked.append(StepScores(step, found, {name: len(dataset) for name, dataset in chosen.items()}))
+        runs[run] = replace(table, steps=asked)
+    return ObjectnessTable(runs)
