@@ -14,6 +14,7 @@ from queryseg.training.sweep_table import SeedMean
 Row = dict[str, Any]
 
 RESULTS = ROOT / "benchmarks" / "results" / "generalization.jsonl"
+MAIN_ARMS = tuple(arm for arm in ARMS if arm not in APART)
 NOTHING = "Nothing has been measured yet."
 
 
@@ -51,20 +52,24 @@ def markdown(titles: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
 
 
-def arm_table(rows: list[Row], setting: str) -> str:
-    """One line per arm; the last column compares with QPrompt of the same seed, from whose first stage it forks."""
-    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and row["arm"] not in APART]
+def arm_table(rows: list[Row], setting: str, arms: Sequence[str] = MAIN_ARMS, control: str = "qprompt") -> str:
+    """One line per arm; the column before the last compares with the control of the same seed."""
+    mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and row["arm"] in arms]
     if not mine:
         return NOTHING
     domains = list(mine[0]["mean_iou"])
     lines = []
-    for arm, entry in ARMS.items():
+    for arm in arms:
         found = [row for row in mine if row["arm"] == arm]
         if found:
             active = [row["figures"][domains[0]]["active_queries"] for row in found if row["figures"]]
-            line = [entry.title, str(len(found)), *(over_seeds([row["mean_iou"][d] for row in found]) for d in domains)]
+            line = [
+                ARMS[arm].title,
+                str(len(found)),
+                *(over_seeds([row["mean_iou"][d] for row in found]) for d in domains),
+            ]
             line += [over_seeds([unseen(row) for row in found])] if len(domains) > 2 else []
-            line += ["" if arm == "qprompt" else difference(mine, arm, "qprompt")]
+            line += ["" if arm == control else difference(mine, arm, control)]
             lines.append([*line, f"{np.mean(active):.1f}" if active else "–"])
     mean = ["unseen mean"] if len(domains) > 2 else []
     titles = [
@@ -72,7 +77,7 @@ def arm_table(rows: list[Row], setting: str) -> str:
         "seeds",
         *(d.replace("_", " ") for d in domains),
         *mean,
-        "unseen, against QPrompt",
+        f"unseen, against {ARMS[control].title}",
         "active queries",
     ]
     return markdown(titles, lines)
@@ -80,19 +85,12 @@ def arm_table(rows: list[Row], setting: str) -> str:
 
 def text_table(rows: list[Row]) -> str:
     """As many queries as classes on streets, learned or said by a random text encoder; differences seed by seed."""
-    mine = [row for row in rows if row["setting"] == "streets" and row["queries"] is None and row["arm"] in TEXTS]
-    missing = missing_runs(mine, TEXTS)
-    if not mine:
-        return NOTHING + missing
-    domains = list(mine[0]["mean_iou"])
-    lines = []
-    for arm in TEXTS:
-        found = [row for row in mine if row["arm"] == arm]
-        scores = [scores_of([row["mean_iou"][domain] for row in found]) for domain in domains]
-        against = "" if arm == TEXTS[0] else difference(mine, arm, TEXTS[0])
-        lines.append([ARMS[arm].title, str(len(found)), *scores, scores_of([unseen(row) for row in found]), against])
-    shown = [domain.replace("_", " ") for domain in domains]
-    return markdown(["queries", "seeds", *shown, "unseen mean", "unseen, against learned"], lines) + missing
+    return arm_table(rows, "streets", TEXTS, TEXTS[0]) + missing_runs(rows_on_streets(rows), TEXTS)
+
+
+def rows_on_streets(rows: list[Row]) -> list[Row]:
+    """With the recipe's number of queries."""
+    return [row for row in rows if row["setting"] == "streets" and row["queries"] is None]
 
 
 def missing_runs(rows: list[Row], arms: Sequence[str]) -> str:
@@ -110,7 +108,7 @@ def missing_runs(rows: list[Row], arms: Sequence[str]) -> str:
 def adapter_table(rows: list[Row]) -> str:
     """One line per way of tuning the trunk on streets: domains without GRQA, the unseen mean without and with it, and
     the differences, seed by seed. What is missing is named below."""
-    mine = [row for row in rows if row["setting"] == "streets" and row["queries"] is None]
+    mine = rows_on_streets(rows)
     pairs = {"full fine-tuning": ("qprompt", "qprompt_r1")}
     pairs = {ARMS[name].title: (name, f"{name}_grqa") for name in ADAPTERS} | pairs
     missing = missing_runs(mine, [arm for pair in pairs.values() for arm in pair])
@@ -154,10 +152,10 @@ def figure_table(rows: list[Row], setting: str) -> str:
     """What queries do, by arm: on the source domain, and for drift on the unseen ones; means over seeds."""
     mine = [row for row in rows if row["setting"] == setting and row["queries"] is None and row["figures"]]
     lines = []
-    for arm, entry in ((arm, entry) for arm, entry in ARMS.items() if arm not in APART):
+    for arm in MAIN_ARMS:
         found = [row["figures"] for row in mine if row["arm"] == arm]
         if found:
-            line = [entry.title]
+            line = [ARMS[arm].title]
             for key in FIGURES:
                 source, *others = ([seen[domain][key] for seen in found] for domain in found[0])
                 values = [v for domain in others for v in domain] if key == "class_mean_drift" else source
