@@ -26,6 +26,12 @@ def append_row(results: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def read_rows(results: Path) -> list[dict[str, Any]]:
+    """What is finished; of a run that was measured again, the last row."""
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    return list({row["run"]: row for row in rows}.values())
+
+
 def train_chains(script: str, chains: Sequence[Sequence[str]], work: Path, camvid: Path | None, jobs: int) -> None:
     """chains: names of runs, in order; jobs: chains at a time, one thread each. A run that fails ends its chain."""
     left, start = sum(map(len, chains)), time.perf_counter()

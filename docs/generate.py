@@ -23,16 +23,15 @@ PAGES = (
     *(ROOT / "docs" / f"{name}.md" for name in ("corruptions", "data", "performance")),
     *sorted((ROOT / "recipes").glob("*/README.md")),
 )
-sys.path[:0] = [str(ROOT / "benchmarks" / folder) for folder in ("generalization", "continual")]
+sys.path[:0] = [str(ROOT / "benchmarks" / folder) for folder in ("", "generalization", "continual")]
 import continual_summary  # noqa: E402
+from chained_runs import read_rows  # noqa: E402
 from summary import (  # noqa: E402
     adapter_table,
     arm_table,
     class_group_table,
     figure_table,
-    markdown,
     query_table,
-    read_rows,
     text_table,
 )
 
@@ -41,10 +40,15 @@ from queryseg.data.corruptions import CORRUPTIONS, SEVERITIES  # noqa: E402
 from queryseg.data.data_file import LAYOUTS, layout_class  # noqa: E402
 from queryseg.data.label_space import declared_mappings  # noqa: E402
 from queryseg.data.layouts.layout import Layout  # noqa: E402
+from queryseg.evaluation.markdown_report import markdown_table  # noqa: E402
 
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def generalization_rows() -> list[dict[str, Any]]:
+    return read_rows(RESULTS / "generalization.jsonl")
 
 
 def percent(score: float | None) -> str:
@@ -57,7 +61,7 @@ def domains() -> str:
     pixel = read(RESULTS / "pixel_classifier.json")["results"]
     by_pixel = {name: pixel["mean_iou"][name] for name in demo}
     lines = [[name.replace("_", " "), percent(score), percent(by_pixel[name])] for name, score in demo.items()]
-    return markdown(["domain", "QPrompt, from scratch", "one pixel, its 5×5 mean and position"], lines)
+    return markdown_table(["domain", "QPrompt, from scratch", "one pixel, its 5×5 mean and position"], lines)
 
 
 def promises() -> str:
@@ -126,7 +130,7 @@ def promises() -> str:
         sign = {"at most ": "≤ ", "at least ": "≥ "}
         limit = next((limit.replace(word, mark) for word, mark in sign.items() if word in limit), limit)
         lines.append([f"demo: {what}", limit, f"{entry['measured']:.1f}", "`benchmarks/streets_domains.py`"])
-    return markdown(["what", "promised", "measured", "command"], lines)
+    return markdown_table(["what", "promised", "measured", "command"], lines)
 
 
 def faseg() -> list[list[str]]:
@@ -201,7 +205,7 @@ def exports() -> str:
         form = one["name"].removeprefix("gtav.yaml").removeprefix("@").replace(":", " ") or "torch, eager"
         to_source = "–" if source is None else f"{source['median']:.2f} ×"
         lines.append([form, one["precision"], f"{infer['p50_ms']:.0f}", times(one), to_source])
-    return markdown(["form", "precision", "ms", "× bare backbone", "× eager"], lines)
+    return markdown_table(["form", "precision", "ms", "× bare backbone", "× eager"], lines)
 
 
 def parity() -> str:
@@ -213,7 +217,7 @@ def parity() -> str:
             shown = {p: f"{100 * agreement:.2f} %, {change:+.2f}" for p, (agreement, change) in cells.items()}
             texts = [shown.get(p, "–") for p in ("fp32", "bf16", "int8")]
             lines.append([data, model, *texts])
-    return markdown(["trained on", "run", "fp32", "bf16", "int8 and bf16"], lines)
+    return markdown_table(["trained on", "run", "fp32", "bf16", "int8 and bf16"], lines)
 
 
 def worst(rows: Any) -> float:
@@ -234,7 +238,7 @@ def ladder() -> str:
         memory = f"{one['ratios']['memory']:.2f} ×"
         lines.append([name, times(one), f"{speed:.2f}", published, f"{one['ratios']['flops']:.2f} ×", memory])
     head = ["candidate", "time × bare", "speed, QPrompt = 1", "the paper's FPS, QPrompt = 1", "FLOPs", "memory"]
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def camvid() -> str:
@@ -242,7 +246,7 @@ def camvid() -> str:
     entry = read(ROOT / "recipes" / "qprompt_r1" / "expected.json")["camvid"]
     measured = entry["measured"]
     lines = [[name, percent(score)] for name, score in measured["mean_iou"].items()]
-    return f"{entry['protocol']}\n\n" + markdown(["CamVid", "mIoU"], lines)
+    return f"{entry['protocol']}\n\n" + markdown_table(["CamVid", "mIoU"], lines)
 
 
 def corruptions() -> str:
@@ -252,7 +256,7 @@ def corruptions() -> str:
         rows = [c if isinstance(c, tuple) else (c,) for c in corruption.constants]
         texts = [", ".join(str(int(x)) if isinstance(x, bool) else f"{x:g}" for x in row) for row in rows]
         lines.append([f"`{name}`", corruption.group, corruption.meaning, *texts])
-    return markdown(["corruption", "group", "constants", *map(str, SEVERITIES)], lines)
+    return markdown_table(["corruption", "group", "constants", *map(str, SEVERITIES)], lines)
 
 
 def data_sets() -> list[type[Layout]]:
@@ -289,13 +293,13 @@ def layouts() -> str:
         ]
         if text
     ]
-    return markdown(titles, lines) + "\n\nWhat is unverified:\n\n" + "\n".join(unsure)
+    return markdown_table(titles, lines) + "\n\nWhat is unverified:\n\n" + "\n".join(unsure)
 
 
 def class_tables() -> str:
     """Sizes of the class tables."""
     tables = [class_table(name) for name in table_names()]
-    return markdown(
+    return markdown_table(
         ["table", "classes", "things among them"],
         [[f"`{table.name}`", str(len(table)), str(len(table.things))] for table in tables],
     )
@@ -327,18 +331,18 @@ TABLES: dict[str, Callable[[], str]] = {
     "parity": parity,
     "camvid": camvid,
     "corruptions": corruptions,
-    "arms": lambda: arm_table(read_rows(), "streets"),
-    "figures": lambda: figure_table(read_rows(), "streets"),
-    "queries": lambda: query_table(read_rows()),
+    "arms": lambda: arm_table(generalization_rows(), "streets"),
+    "figures": lambda: figure_table(generalization_rows(), "streets"),
+    "queries": lambda: query_table(generalization_rows()),
     "layouts": layouts,
     "class_tables": class_tables,
     "mappings": mappings,
     "trees": trees,
-    "class_groups": lambda: class_group_table(read_rows()),
-    "adapters": lambda: adapter_table(read_rows()),
-    "texts": lambda: text_table(read_rows()),
-    "continual": lambda: continual_summary.summary(continual_summary.read_rows(), 3),
-    "camvid_arms": lambda: arm_table(read_rows(), "camvid"),
+    "class_groups": lambda: class_group_table(generalization_rows()),
+    "adapters": lambda: adapter_table(generalization_rows()),
+    "texts": lambda: text_table(generalization_rows()),
+    "continual": lambda: continual_summary.summary(read_rows(continual_summary.RESULTS), 3),
+    "camvid_arms": lambda: arm_table(generalization_rows(), "camvid"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -11,17 +10,12 @@ from typing import Any
 from continual_arms import ARMS, ROOT, SETTINGS, all_runs
 
 from queryseg.evaluation.evaluation import percent
+from queryseg.evaluation.markdown_report import markdown_table
 
 Row = dict[str, Any]
 
 RESULTS = ROOT / "benchmarks" / "results" / "continual.jsonl"
 COLUMNS = {"base": "base", "new": "new", "all": "all", "average": "all, mean over steps"}
-
-
-def read_rows() -> list[Row]:
-    """What is finished; of a run that was measured again, the last row."""
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    return list({row["run"]: row for row in rows}.values())
 
 
 def over_orders(values: Sequence[float]) -> str:
@@ -38,8 +32,7 @@ def setting_table(rows: list[Row], setting: str, measure: str) -> str:
             cells = [over_orders([known for s in found if (known := s[key]) is not None]) for key in COLUMNS]
             lines.append([entry.title, str(len(found)), *cells, percent(min(s["all"] for s in found))])
     titles = ["arm", "orders", *COLUMNS.values(), "all, worst order"]
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
+    return markdown_table(titles, lines)
 
 
 def measures_of(rows: list[Row], setting: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from continual_arms import MAIN, ROOT, Run, all_runs
-from continual_summary import RESULTS, read_rows, summary
+from continual_summary import RESULTS, summary
 from rich.console import Console
 
 from queryseg.continual.continual_run import train_continually
@@ -29,7 +29,7 @@ from queryseg.metrics.measurement import number
 from queryseg.recipe_file import resolve
 
 sys.path.append(str(Path(__file__).parents[1]))
-from chained_runs import append_row, table_parser, train_chains
+from chained_runs import append_row, read_rows, table_parser, train_chains
 
 PRETRAINED = "pretrained.safetensors"
 
@@ -118,7 +118,7 @@ def run_one(name: str, work: Path, camvid: Path | None) -> None:
 
 def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
     """What is missing, `jobs` at a time; the runs that share a first step follow each other."""
-    done = {row["run"] for row in read_rows()}
+    done = {row["run"] for row in read_rows(RESULTS)}
     chains: dict[str, list[Run]] = {}
     for run in all_runs():
         wanted = run.name not in done and run.name.startswith(only) and (camvid or not run.setting.startswith("camvid"))
@@ -140,7 +140,7 @@ def main() -> None:
         return
     if not args.print:
         run_all(args.work, args.camvid, args.jobs, args.only)
-    print(summary(read_rows()))
+    print(summary(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from arms import ADAPTERS, APART, ARMS, BY_CLASS, CLASS_GROUPS, NUM_QUERIES, ROOT, TEXTS, all_runs
 
+from queryseg.evaluation.markdown_report import markdown_table
 from queryseg.training.sweep_table import SeedMean
 
 Row = dict[str, Any]
@@ -16,12 +16,6 @@ Row = dict[str, Any]
 RESULTS = ROOT / "benchmarks" / "results" / "generalization.jsonl"
 MAIN_ARMS = tuple(arm for arm in ARMS if arm not in APART)
 NOTHING = "Nothing has been measured yet."
-
-
-def read_rows() -> list[Row]:
-    """What is finished; of a run that was measured again, the last row."""
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    return list({row["run"]: row for row in rows}.values())
 
 
 def over_seeds(values: Sequence[float]) -> str:
@@ -44,12 +38,6 @@ def difference(rows: Iterable[Row], arm: str, control: str) -> str:
 def signed(differences: Sequence[float]) -> str:
     """`over_seeds`, with a plus where there is a gain"""
     return f"{'+' if np.mean(differences) >= 0 else ''}{over_seeds(differences)}"
-
-
-def markdown(titles: list[str], lines: list[list[str]]) -> str:
-    """A table; all columns but the first are right-aligned."""
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [titles, rule, *lines])
 
 
 def arm_table(rows: list[Row], setting: str, arms: Sequence[str] = MAIN_ARMS, control: str = "qprompt") -> str:
@@ -80,7 +68,7 @@ def arm_table(rows: list[Row], setting: str, arms: Sequence[str] = MAIN_ARMS, co
         f"unseen, against {ARMS[control].title}",
         "active queries",
     ]
-    return markdown(titles, lines)
+    return markdown_table(titles, lines)
 
 
 def text_table(rows: list[Row]) -> str:
@@ -125,7 +113,7 @@ def adapter_table(rows: list[Row]) -> str:
         lines.append([title, f"{len(found)}, {len(with_grqa)}", *scores, *means])
     shown = [domain.replace("_", " ") for domain in domains]
     titles = ["unseen mean", "against full", "unseen mean with GRQA", "GRQA against without"]
-    table = markdown(["trunk", "seeds without, with GRQA", *shown, *titles], lines) if lines else NOTHING
+    table = markdown_table(["trunk", "seeds without, with GRQA", *shown, *titles], lines) if lines else NOTHING
     return table + missing
 
 
@@ -162,7 +150,7 @@ def figure_table(rows: list[Row], setting: str) -> str:
                 known = [v for v in values if v is not None]
                 line.append(f"{np.mean(known):.2f}" if known else "–")
             lines.append(line)
-    return markdown(["arm", *FIGURES.values()], lines) if lines else NOTHING
+    return markdown_table(["arm", *FIGURES.values()], lines) if lines else NOTHING
 
 
 def query_table(rows: list[Row]) -> str:
@@ -185,7 +173,7 @@ def query_table(rows: list[Row]) -> str:
                         ]
                     )
     titles = ["queries", "clear", "unseen mean", "active", "group size", "classes occupied", "regrouped per 100 steps"]
-    return markdown(titles, lines) if lines else NOTHING
+    return markdown_table(titles, lines) if lines else NOTHING
 
 
 def group_scores(row: Row) -> dict[str, float]:
@@ -223,7 +211,7 @@ def class_group_table(rows: list[Row]) -> str:
     if both:
         pairs = {title: [ours[seed][title] - base[seed][title] for seed in both] for title in titles}
         lines.append(["difference", str(len(both)), *map(signed, pairs.values())])
-    return markdown(["arm", "seeds", *titles], lines) + missing
+    return markdown_table(["arm", "seeds", *titles], lines) + missing
 
 
 def summary(rows: list[Row]) -> str:

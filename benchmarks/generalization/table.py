@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from arms import BY_CLASS, ROOT, STAGE_ONE, Run, all_runs
 from rich.console import Console
-from summary import RESULTS, read_rows, summary
+from summary import RESULTS, summary
 from torch import Tensor
 
 from queryseg.cli.demo import write_training_streets
@@ -41,7 +41,7 @@ from queryseg.training.checkpoint import CHECKPOINT, read_checkpoint
 from queryseg.training.launch import train
 
 sys.path.append(str(Path(__file__).parents[1]))
-from chained_runs import append_row, table_parser, train_chains
+from chained_runs import append_row, read_rows, table_parser, train_chains
 
 PRETRAINED = "pretrained.safetensors"
 EVERY, PROBE = 100, 20
@@ -174,7 +174,7 @@ def run_one(name: str, work: Path, camvid: Path | None) -> None:
 
 def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
     """What is missing, `jobs` at a time; the runs of one chain (a first stage and its forks) follow each other."""
-    done = {row["run"] for row in read_rows() if row["arm"] not in BY_CLASS or "iou" in row}
+    done = {row["run"] for row in read_rows(RESULTS) if row["arm"] not in BY_CLASS or "iou" in row}
     chains: dict[str, list[Run]] = {}
     for run in all_runs():
         wanted = run.name not in done and run.name.startswith(only) and (run.setting != "camvid" or camvid)
@@ -196,7 +196,7 @@ def main() -> None:
         return
     if not args.print:
         run_all(args.work, args.camvid, args.jobs, args.only)
-    print(summary(read_rows()))
+    print(summary(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from queryseg.errors import InputError
@@ -27,19 +28,24 @@ def write_text(text: str, path: str | Path) -> None:
 
 def markdown(table: DomainTable) -> str:
     """Warnings, data sets, classes, and what must stand beside every score."""
-    domains = [["data set", "split", "domain", "images", "mIoU", "95 % interval", "pixel accuracy"]]
+    domains = []
     for e in table.evaluations:
         interval = " – ".join(map(percent, e.mean_iou_interval))
         scores = [percent(e.mean_iou), interval, percent(e.pixel_accuracy)]
         domains.append([e.name, e.split or "–", table.domain_of(e.name), f"{e.num_images:,}", *scores])
     for title, domain, estimate in table.means:
         domains.append([title, "", domain, "", percent(estimate.value), estimate.interval_text, ""])
-    classes = [["class", *(e.name for e in table.evaluations)]]
+    classes = []
     for k, name in enumerate(table.class_names):
         classes.append([name, *(percent(float(e.iou[k])) for e in table.evaluations)])
     caption = f"{table.caption[0].upper()}{table.caption[1:]}."
     warnings = "".join(f"> **Warning:** {text}\n\n" for text in table.warnings)
-    return f"{warnings}mIoU in %\n\n{_rows(domains)}\n{caption}\n\nIoU per class in %\n\n{_rows(classes)}"
+    titles = ["data set", "split", "domain", "images", "mIoU", "95 % interval", "pixel accuracy"]
+    means, by_class = (
+        markdown_table(titles, domains),
+        markdown_table(["class", *(e.name for e in table.evaluations)], classes),
+    )
+    return f"{warnings}mIoU in %\n\n{means}\n\n{caption}\n\nIoU per class in %\n\n{by_class}\n"
 
 
 def matrix_markdown(matrix: DomainMatrix) -> str:
@@ -56,7 +62,7 @@ def grid_markdown(grid: ScoreGrid) -> str:
     head = [*grid.names, *(f"{column} ({subtitle})" if subtitle else column for column, subtitle in heads)]
     rows = [[*row.names, *(_cell(cell) for cell in row.cells)] for row in grid.rows]
     note = f"\n{grid.note[0].upper()}{grid.note[1:]}.\n" if grid.note else ""
-    return f"### {grid.title}\n\n{_rows([head, *rows])}{note}"
+    return f"### {grid.title}\n\n{markdown_table(head, rows)}\n{note}"
 
 
 def _cell(cell: Cell) -> str:
@@ -65,7 +71,8 @@ def _cell(cell: Cell) -> str:
     return f"{text} [{cell.interval}]" if cell.interval else text
 
 
-def _rows(rows: list[list[str]]) -> str:
-    head, *body = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
-    rule = " | ".join(["---", *["---:"] * (len(rows[0]) - 1)])
-    return "".join(f"| {line} |\n" for line in (head, rule, *body))
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """All columns but the first are right-aligned; no newline at the end."""
+    rule = ["---", *["---:"] * (len(titles) - 1)]
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (titles, rule, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
