@@ -107,24 +107,7 @@ def promises() -> str:
     lines.append(
         ["glass blur over the usual loop over pixels", "≥ 8 ×", f"{glass:.0f} ×", "`benchmarks/corruptions.py`"]
     )
-    steps = read(RESULTS / "grqa_step.json")["results"]
-    for setting, entry in steps.items():
-        what = f"training step with GRQA over without, ViT-S/16, 512², batch 4, {setting.replace('_', ' ')}"
-        limit, ratio = f"≤ {entry['promised_ratio_at_most']:.2f} ×", f"{entry['ratio']:.2f} ×"
-        lines.append([what, limit, ratio, "`benchmarks/grqa_step.py`"])
-    lines += faseg()
-    if (RESULTS / "simcis_step.json").exists():
-        for arm, entry in read(RESULTS / "simcis_step.json")["results"].items():
-            if "ratio" in entry:
-                what = f"a later task's training step over plain training, SimCIS's ResNet-50: {arm.replace('_', ' ')}"
-                limit, ratio = f"≤ {entry['promised_ratio_at_most']:.2f} ×", f"{entry['ratio']:.2f} ×"
-                lines.append([what, limit, ratio, "`benchmarks/simcis_step.py`"])
-    if (RESULTS / "adapters.json").exists():
-        for arm, entry in read(RESULTS / "adapters.json")["results"]["linear"].items():
-            if "promised_memory_ratio_at_most" in entry:
-                what = f"memory of a training step over full fine-tuning's, ViT-L/16, 512², trunk: {arm}"
-                limit, ratio = f"≤ {entry['promised_memory_ratio_at_most']:.2f} ×", f"{entry['memory_ratio']:.2f} ×"
-                lines.append([what, limit, ratio, "`benchmarks/adapters.py`"])
+    lines += [*grqa_step(), *faseg(), *text_to_pixel(), *simcis_step(), *adapters()]
     for promise, entry in read(RESULTS / "streets_domains.json")["results"].items():
         what, limit = promise.split(", ")
         sign = {"at most ": "≤ ", "at least ": "≥ "}
@@ -133,20 +116,50 @@ def promises() -> str:
     return markdown_table(["what", "promised", "measured", "command"], lines)
 
 
+def ratio_line(what: str, entry: Any, script: str, kind: str = "ratio") -> list[str]:
+    """A promised ratio and the one measured, with quartiles where there are any."""
+    low, high = entry.get(f"{kind}_quartiles", (None, None))
+    quartiles = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+    limit, ratio = entry[f"promised_{kind}_at_most"], entry[kind]
+    return [what, f"≤ {limit:.2f} ×", f"{ratio:.2f} ×{quartiles}", f"`benchmarks/{script}.py`"]
+
+
+def grqa_step() -> list[list[str]]:
+    what = "training step with GRQA over without, ViT-S/16, 512², batch 4"
+    found = read(RESULTS / "grqa_step.json")["results"]
+    return [ratio_line(f"{what}, {name.replace('_', ' ')}", entry, "grqa_step") for name, entry in found.items()]
+
+
 def faseg() -> list[list[str]]:
-    """FASeg beside Mask2Former, as far as it was measured."""
-    path = RESULTS / "faseg.json"
-    if not path.exists():
-        return []
-    command, found = "`benchmarks/faseg.py`", read(path)["results"]
-    forward, memory = found["forward"], found["memory"]
-    low, high = forward["ratio_quartiles"]
-    limit, ratio = f"≤ {forward['promised_ratio_at_most']:.2f} ×", f"{forward['ratio']:.2f} × [{low:.2f}, {high:.2f}]"
-    share = f"{memory['hrca'] / memory['vanilla']:.2f} ×"
+    """FASeg beside Mask2Former."""
+    found = read(RESULTS / "faseg.json")["results"]
+    share = f"{found['memory']['hrca'] / found['memory']['vanilla']:.2f} ×"
+    what = "memory of a training step, HRCA over attention to the whole finest level"
     return [
-        ["FASeg over Mask2Former, ResNet-50, 512², one image", limit, ratio, command],
-        ["memory of a training step, HRCA over attention to the whole finest level", "< 1 ×", share, command],
+        ratio_line("FASeg over Mask2Former, ResNet-50, 512², one image", found["forward"], "faseg"),
+        [what, "< 1 ×", share, "`benchmarks/faseg.py`"],
     ]
+
+
+def text_to_pixel() -> list[list[str]]:
+    what = "tqdm's pixel decoder over the same without text-to-pixel attention"
+    trunks = {"clip_b": "CLIP ViT-B/16", "eva02_l": "EVA02-CLIP-L/14"}
+    found = read(RESULTS / "tqdm.json")["results"]["forward"]
+    return [ratio_line(f"{what}, {title}", found[name], "text_to_pixel") for name, title in trunks.items()]
+
+
+def simcis_step() -> list[list[str]]:
+    what = "a later task's training step over plain training, SimCIS's ResNet-50"
+    found = read(RESULTS / "simcis_step.json")["results"]
+    titles = {name: name.replace("simcis", "SimCIS").replace("_", " ") for name in found if "ratio" in found[name]}
+    return [ratio_line(f"{what}: {title}", found[name], "simcis_step") for name, title in titles.items()]
+
+
+def adapters() -> list[list[str]]:
+    what = "memory of a training step over full fine-tuning's, ViT-L/16, 512², trunk"
+    found = read(RESULTS / "adapters.json")["results"]["linear"]
+    promised = [name for name in found if "promised_memory_ratio_at_most" in found[name]]
+    return [ratio_line(f"{what}: {name}", found[name], "adapters", "memory_ratio") for name in promised]
 
 
 def speeds() -> list[list[str]]:
