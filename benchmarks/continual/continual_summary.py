@@ -24,14 +24,17 @@ def over_orders(values: Sequence[float]) -> str:
 
 
 def setting_table(rows: list[Row], setting: str, measure: str) -> str:
-    """One line per arm; the last column is the worst order's score of all classes."""
+    """One line per arm: base classes after the first step, which arms of one kind of query share; then what is left of
+    them and what was learned since, after the last; the last column is the worst order's score of all classes."""
     lines = []
     for arm, entry in ARMS.items():
         found = [row["scores"][measure] for row in rows if (row["setting"], row["arm"]) == (setting, arm)]
         if found:
-            cells = [over_orders([known for s in found if (known := s[key]) is not None]) for key in COLUMNS]
+            first = [] if entry.stem is None else [score["forgetting_matrix"][0][0] for score in found]
+            columns = [first, *([known for s in found if (known := s[key]) is not None] for key in COLUMNS)]
+            cells = [over_orders(values) if values else "" for values in columns]
             lines.append([entry.title, str(len(found)), *cells, percent(min(s["all"] for s in found))])
-    titles = ["arm", "orders", *COLUMNS.values(), "all, worst order"]
+    titles = ["arm", "orders", "base after step 1", *COLUMNS.values(), "all, worst order"]
     return markdown_table(titles, lines)
 
 

@@ -57,7 +57,7 @@ def test_runs_are_named_once_and_are_what_was_promised() -> None:
     assert len({run.name for run in runs}) == len(runs) == 21 + 18 + 18
     assert {run.arm for run in runs if run.setting == MAIN} == set(ARMS)
     steps = plan(Run(MAIN, "joint", 0)).step_recipe(1)["training"]["steps"]
-    assert steps == 800 + 8 * 80
+    assert steps == 1600 + 8 * 80
     orders = [plan(Run(MAIN, "simcis", order)).split.steps for order in (0, 1, 2)]
     assert orders[0][0] == tuple(range(11))
     assert len(set(orders)) == 3
@@ -67,12 +67,14 @@ def test_runs_are_named_once_and_are_what_was_promised() -> None:
 def test_tables_say_how_much_the_order_matters() -> None:
     def row(arm: str, order: int, score: float) -> dict[str, object]:
         groups = dict.fromkeys(("base", "new", "all", "average"), score)
-        return {"setting": MAIN, "arm": arm, "order": order, "scores": {"pq": groups}}
+        scores = {**groups, "forgetting_matrix": [[0.4, score], [None, score]]}
+        return {"setting": MAIN, "arm": arm, "order": order, "scores": {"pq": scores}}
 
-    rows = [row("simcis", 0, 0.30), row("simcis", 1, 0.34), row("fine_tuning", 0, 0.1)]
+    rows = [row("simcis", 0, 0.30), row("simcis", 1, 0.34), row("fine_tuning", 0, 0.1), row("joint", 0, 0.5)]
     lines = setting_table(rows, MAIN, "pq").splitlines()
-    assert lines[2] == "| fine-tuning | 1 | 10.0 | 10.0 | 10.0 | 10.0 | 10.0 |"
-    assert lines[3] == "| SimCIS | 2 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 30.0 |"
+    assert lines[2] == "| fine-tuning | 1 | 40.0 | 10.0 | 10.0 | 10.0 | 10.0 | 10.0 |"
+    assert lines[3] == "| SimCIS | 2 | 40.0 ± 0.0 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 30.0 |"
+    assert lines[4] == "| joint training | 1 |  | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |"
     assert summary([{**row, "run": "one"} for row in rows], 3).startswith("### streets 11-2 panoptic, PQ in %")
     assert summary([]) == missing_runs([])
     assert missing_runs([]).startswith("Runs not measured yet: 21 of 21 of streets 11-2 panoptic, 6 of 6")
