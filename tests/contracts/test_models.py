@@ -13,6 +13,7 @@ import torch
 
 from queryseg.backbones import PlainViT
 from queryseg.cli.list import find_parts
+from queryseg.contracts import PixelDecoder
 from queryseg.decoders import BoxHeads, CrossAttention, HighResolutionCrossAttention, PixelClassifier
 from queryseg.errors import RecipeError
 from queryseg.inference.engine import Engine
@@ -39,6 +40,8 @@ class SelectedPixels(CrossAttention):
 def small(part: type, more: dict[str, Any] | None = None) -> Callable[..., Any]:
     """The part at the smallest size that shows all it does."""
     options = {**SMALL, **(more or {})}
+    if issubclass(part, PixelDecoder):
+        options["num_layers"] = 2  # a layer's output is another one's input
     if part is HighResolutionCrossAttention:
         options["num_layers"] = 5  # its fourth is the first that reads pixels, and the fifth comes after it
     return partial(part, **{name: value for name, value in options.items() if name in options_of(part)})
