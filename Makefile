@@ -20,7 +20,7 @@ demo: setup ## train on generated streets, evaluate on unseen domains, write dem
 	$(BIN)/queryseg demo --out demo
 
 test: setup ## all tests, on two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## ruff, mypy --strict on src, direction of imports, tables up to date
 	$(BIN)/ruff check .

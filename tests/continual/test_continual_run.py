@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_continual
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from queryseg.cli.main import main
@@ -358,6 +360,16 @@ def test_simcis_hands_bank_and_distribution_from_step_to_step(simcis_run):
     for step in (1, 2, 3):
         size = (simcis_run / f"step_{step}" / BANK_FILE).stat().st_size
         assert StepScores.read(simcis_run / f"step_{step}").memory == {"virtual queries": size}
+
+
+def test_earlier_classes_without_pseudo_labels_are_told(data, simcis_run, tmp_path):
+    """Nothing is as sure as the threshold asks, so the second step has nothing of the first."""
+    content, said = simcis(data), StringIO()
+    content["continual"]["objectives"]["pseudo_labels"]["init_args"]["threshold"] = 0.9999
+    options = {"steps": (2, 2), "first_step": simcis_run / "step_1"}
+    tiny_continual.run(content, tmp_path / "run", console=Console(file=said, width=300), **options)
+    assert "It finds none of sky, road: where these images" in said.getvalue()
+    assert "A lower threshold of pseudo_labels finds more." in said.getvalue()
 
 
 @pytest.mark.parametrize(("calls", "file"), [(17, None), (1, BANK_FILE)])

@@ -84,9 +84,10 @@ def write_recipe(path: Path, content: dict[str, Any]) -> Path:
 
 
 def run(content: dict[str, Any], out: Path, **options: Any) -> ContinualTable:
-    """Train without a word, on one thread."""
+    """Train on one thread, without a word unless there is a `console`."""
     torch.set_num_threads(1)
-    return train_continually(resolve(content), out, accelerator="cpu", console=Console(quiet=True), **options)
+    options = {"console": Console(quiet=True), **options}
+    return train_continually(resolve(content), out, accelerator="cpu", **options)
 
 
 def run_and_die(path: Path, out: Path, calls: int, name: str | None = None) -> None:

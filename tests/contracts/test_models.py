@@ -77,7 +77,11 @@ PIXEL_DECODERS = find_parts("pixel_decoders")
 DECODERS = {**find_parts("decoders"), f"{__name__}.{SelectedPixels.__name__}": SelectedPixels}
 
 
-ONLY_WITH = {TextDeformable: CrossAttention, SelectedPixels: Deformable}
+ONLY_WITH = {
+    TextDeformable: CrossAttention,
+    SelectedPixels: Deformable,
+    HighResolutionCrossAttention: Deformable,
+}
 """The partner of parts that are variants of others, whose own pairs show the rest."""
 
 

@@ -42,14 +42,15 @@ def injected() -> Segmenter:
 def other_classes() -> Segmenter:
     """Two of the trained classes and, between them, another name for the third: its text, but none of its rows.
 
-    Where a model knows nothing of a class, scores nearly tie, and rounding decides a pixel in 8000.
+    Where a model knows nothing of a class, scores nearly tie, and rounding decides a pixel in 8000; so it learns these
+    classes by heart, too, one for another.
     """
     model = copy.deepcopy(fitted(TEXTUAL))
     table = model.queries.embeddings
     assert isinstance(table, torch.Tensor)
     texts = table[[2, 1, 0]]
     model.change_classes(ClassChange(("sky", "house", "road"), (2, None, 0), texts))
-    return model
+    return fit(model.requires_grad_(True))
 
 
 @pytest.mark.parametrize("format", FILES)

@@ -76,7 +76,7 @@ def shrunk(content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         criterion["init_args"] = {**criterion.get("init_args", {}), "num_points": 64}
         content["objectives"]["criterion"] = criterion
     content["data"] |= {"train": data, "validate": {"seen": data}, "crop": [64, 64], "short_sides": [64]}
-    content["data"] |= {"num_workers": 0}
+    content["data"] |= {"num_workers": 0, "protocol": eighth(content["data"].get("protocol", {}))}
     fewer = {"rare_class_min_pixels": 30, "rare_class_crop_pixels": 15}
     content["data"] |= {key: pixels for key, pixels in fewer.items() if key in content["data"]}
     content["training"] |= {"steps": 3, "batch_size": 2, "validate_every": 0}  # the last one is in GRQA's stage
@@ -86,6 +86,11 @@ def shrunk(content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     for role in ("pixel_decoder", "queries", "decoder"):
         content["model"][role] = small(content["model"][role])
     return content
+
+
+def eighth(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The same with shorter sides, windows and steps: streets for tests are small."""
+    return {key: [side // 8 for side in value] if key == "fit" else value // 8 for key, value in protocol.items()}
 
 
 def small(part: str | dict[str, Any]) -> dict[str, Any]:

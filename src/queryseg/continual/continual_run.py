@@ -233,6 +233,13 @@ class ContinualRun:
         on_device = (fabric.to_device(batch) for batch in batches(loader))
         found = count_pseudo_labels(previous.to(fabric.device), labels, on_device)
         found.write(path, self.plan.classes.names)
+        names = [self.plan.classes.names[label] for label in self.plan.split.old(step) if not found.counts[label]]
+        if names:
+            self.console.print(
+                f"It finds none of {', '.join(names)}: where these images show them they count as nothing, and are "
+                f"forgotten. A lower threshold of {name} finds more.",
+                markup=False,
+            )
 
     def _measure(self, model: Segmenter, step: int) -> None:
         """scores.json of the step, its pictures, and the run's reports."""
