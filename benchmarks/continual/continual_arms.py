@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 ORDERS = (0, 1, 2)
 """0: the class table's order; the others are drawn by this seed."""
 
-Stem = Literal["selected", "learnable"]
+Stem = Literal["selected", "learnable", "selected_long"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ ARMS: Mapping[str, Arm] = {
     "without_csl": Arm("SimCIS without CSL", "selected"),
     "without_virtual": Arm("SimCIS without virtual queries", "selected", NO_REPLAY),
     "simcis": Arm("SimCIS", "selected"),
+    "simcis_long": Arm("SimCIS after a first step twice as long", "selected_long"),
     "joint": Arm("joint training", None, {"continual.joint": True}),
 }
 WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl")
@@ -94,9 +95,13 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 MAIN = "streets_11-2_panoptic"
 
 
+ONE_ORDER = ("simcis_long",)
+"""Arms that answer a question of their own, in the class table's order alone."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """One arm with one order of the classes; arm "selected" or "learnable": the first step alone."""
+    """One arm with one order of the classes; arm "selected", "learnable" or "selected_long": the first step alone."""
 
     setting: str
     arm: str
@@ -116,11 +121,14 @@ class Run:
         """The recipe: plain values, to be resolved."""
         order = {} if self.order == 0 else {"continual.order": "random", "continual.order_seed": self.order}
         values = {**SETTINGS[self.setting], **order}
-        if self.arm == "learnable" or (self.arm in ARMS and ARMS[self.arm].stem == "learnable"):
+        first = (self.stem or self).arm
+        if first == "learnable":
             values |= LEARNABLE
         content = read_recipe(ROOT / "recipes" / "simcis" / f"{self.setting}.yaml", (), values)
         if self.arm in WITHOUT_CSL:
             del content["continual"]["objectives"]["consistent_selection"]
+        if first == "selected_long":
+            content["training"]["steps"] *= 2
         if self.arm == "joint":  # as many steps as all others together
             sizes = content["continual"]["classes_per_step"]
             content["training"]["steps"] += sum(sizes[1:]) * content["continual"]["steps_per_class"]
@@ -136,7 +144,7 @@ class Run:
 
 def all_runs() -> list[Run]:
     """Everything that the tables need, the most telling first."""
-    runs = [Run(MAIN, arm, order) for order in ORDERS for arm in ARMS]
+    runs = [Run(MAIN, arm, order) for order in ORDERS for arm in ARMS if order == 0 or arm not in ONE_ORDER]
     others = [setting for setting in SETTINGS if setting.startswith("streets") and setting != MAIN]
     runs += [Run(setting, arm, order) for order in ORDERS for setting in others for arm in ("simcis", "pseudo_labels")]
     camvid = [setting for setting in SETTINGS if setting.startswith("camvid")]
