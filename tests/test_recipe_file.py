@@ -66,6 +66,14 @@ def test_an_override_may_give_options_to_a_part_named_by_its_path_alone(recipe_p
             ["--objectives.criterion.num_points", "x"],
             "recipe.objectives: option 'num_points' of SetCriterion: 'x' is given where a whole number is needed",
         ),
+        (
+            [
+                "--continual",
+                '{"classes_per_step": [19], "objectives": {"p": {"class_path": "queryseg.objectives.'
+                'PseudoLabels", "init_args": {"threshold": "high"}}}}',
+            ],
+            "recipe.continual: option 'threshold' of PseudoLabels: 'high' is given where a number or null is needed",
+        ),
         (["--training.ema_decay", "x"], "ema_decay: 'x' is given where a number or null is needed"),
         (["--objectives", "3"], "recipe.objectives: '3' is given where a mapping is needed"),
         (["--model.decoder", "{class_path: queryseg.decoders.QueryInjection, init_args: 3}"], "init_args is 3, but"),

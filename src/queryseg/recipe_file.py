@@ -166,12 +166,12 @@ def _one_sentence(message: str) -> str:
     value, and the kinds that would do."""
     keys = re.findall(r'Parser key "([^"]+)"', message)
     kinds = re.findall(r"Expected an? (.+?)(?:\. Got value|$)", message, re.MULTILINE)
-    given = re.search(r"Got value: (.*?)(?:\. Got value: |\s*$)", message, re.MULTILINE)
-    given = given or re.search(r"Given value: (.*?)\s*$", message, re.MULTILINE)
+    given = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value: |\s*$)", message, re.MULTILINE)
     if not (keys and kinds and given):
         lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
         return f"recipe.{keys[0] if keys else ''}: {' '.join(lines)}"
-    part = re.search(r"class_path[ =]'([\w.]+)'", message)
+    part = re.search(r"class_path='([\w.]+)'", message[given.end(1) :])  # the innermost is told first
+    part = part or re.search(r"class_path[ =]'([\w.]+)'", message)
     where = f"recipe.{keys[0]}"
     if len(keys) > 1 and part is not None:
         where += f": option '{keys[-1]}' of {part[1].rpartition('.')[2]}"

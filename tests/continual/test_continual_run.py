@@ -209,6 +209,7 @@ def test_a_step_without_an_image_is_found_before_the_first_one_trains(data, tmp_
         (["--continual.objectives", "{o: queryseg.objectives.PseudoLabel}"], "has no class 'PseudoLabel'"),
         (["--continual.protocol", "overlaped"], "is given where one of"),
         (["--data.validate", "{}"], "add data.validate"),
+        (["--data.train.root", "/nowhere"], "data.train: there is no folder or archive '/nowhere'; correct its root"),
     ],
 )
 def test_the_command_line_refuses_in_one_sentence(data, tmp_path, capsys, options, message):

@@ -55,9 +55,9 @@ def run(options: argparse.Namespace) -> int:
             f"{options.recipe} has no section 'continual'; leave them out."
         )
     resolved = resolve(read_recipe(options.recipe, [*options.overrides, *ordered]))
+    check_sources(resolved["data"])
     if resolved["continual"] is not None:
         return _continual(options, resolved) if options.orders is None else _orders(options)
-    check_sources(resolved["data"])
     result = train(
         build(resolved),
         resolved,
