@@ -25,6 +25,7 @@ PAGES = (
 )
 sys.path[:0] = [str(ROOT / "benchmarks" / folder) for folder in ("", "generalization", "continual")]
 import continual_summary  # noqa: E402
+import summary  # noqa: E402
 from chained_runs import read_rows  # noqa: E402
 from summary import (  # noqa: E402
     adapter_table,
@@ -48,7 +49,7 @@ def read(path: Path) -> Any:
 
 
 def generalization_rows() -> list[dict[str, Any]]:
-    return read_rows(RESULTS / "generalization.jsonl")
+    return read_rows(summary.RESULTS)
 
 
 def percent(score: float | None) -> str:

@@ -94,7 +94,6 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 MAIN = "streets_11-2_panoptic"
 
-
 ONE_ORDER = ("simcis_long",)
 """Arms that answer a question of their own, in the class table's order alone."""
 
@@ -124,11 +123,11 @@ class Run:
         first = (self.stem or self).arm
         if first == "learnable":
             values |= LEARNABLE
+        if first == "selected_long":
+            values["training.steps"] *= 2
         content = read_recipe(ROOT / "recipes" / "simcis" / f"{self.setting}.yaml", (), values)
         if self.arm in WITHOUT_CSL:
             del content["continual"]["objectives"]["consistent_selection"]
-        if first == "selected_long":
-            content["training"]["steps"] *= 2
         if self.arm == "joint":  # as many steps as all others together
             sizes = content["continual"]["classes_per_step"]
             content["training"]["steps"] += sum(sizes[1:]) * content["continual"]["steps_per_class"]

@@ -41,10 +41,8 @@ def markdown(table: DomainTable) -> str:
     caption = f"{table.caption[0].upper()}{table.caption[1:]}."
     warnings = "".join(f"> **Warning:** {text}\n\n" for text in table.warnings)
     titles = ["data set", "split", "domain", "images", "mIoU", "95 % interval", "pixel accuracy"]
-    means, by_class = (
-        markdown_table(titles, domains),
-        markdown_table(["class", *(e.name for e in table.evaluations)], classes),
-    )
+    means = markdown_table(titles, domains)
+    by_class = markdown_table(["class", *(e.name for e in table.evaluations)], classes)
     return f"{warnings}mIoU in %\n\n{means}\n\n{caption}\n\nIoU per class in %\n\n{by_class}\n"
 
 
