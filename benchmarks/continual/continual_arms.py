@@ -22,11 +22,13 @@ Stem = Literal["selected", "learnable", "selected_long"]
 
 @dataclass(frozen=True)
 class Arm:
-    """title: a row of the table; stem: whose first step it goes on from, None: it has none; changes: overrides."""
+    """title: a row of the table; stem: whose queries it has, and whose first step it goes on from if it is not joint;
+    changes: overrides."""
 
     title: str
-    stem: Stem | None
+    stem: Stem
     changes: Mapping[str, Any] = field(default_factory=dict)
+    joint: bool = False
 
 
 NO_BOXES = {"box_cost": 0, "giou_cost": 0, "num_points": 1024}
@@ -54,9 +56,10 @@ ARMS: Mapping[str, Arm] = {
     "without_virtual": Arm("SimCIS without virtual queries", "selected", NO_REPLAY),
     "simcis": Arm("SimCIS", "selected"),
     "simcis_long": Arm("SimCIS after a first step twice as long", "selected_long"),
-    "joint": Arm("joint training", None, {"continual.joint": True}),
+    "joint": Arm("joint training", "selected", joint=True),
+    "joint_learnable": Arm("joint training, learnable queries", "learnable", joint=True),
 }
-WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl")
+WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl", "joint_learnable")
 
 PRETRAINED = {"model.backbone.image_size": [128, 256], "model.backbone.options": {"depth": 6}}
 """The small trunk of benchmarks/generalization/pretrain.py, whose table of positions the forward pass resamples. All
@@ -113,30 +116,42 @@ class Run:
     @property
     def stem(self) -> Run | None:
         """Whose first step it goes on from."""
-        stem = ARMS[self.arm].stem if self.arm in ARMS else None
-        return None if stem is None else Run(self.setting, stem, self.order)
+        arm = ARMS.get(self.arm)
+        return None if arm is None or arm.joint else Run(self.setting, arm.stem, self.order)
+
+    @property
+    def joint(self) -> bool:
+        """All classes at once."""
+        return self.arm in ARMS and ARMS[self.arm].joint
+
+    @property
+    def shared(self) -> Run:
+        """What it has in common with others and is trained once: the first step; of joint training everything, because
+        there the order only says which classes are called base and new."""
+        return self.stem or Run(self.setting, self.arm, 0)
 
     def content(self) -> dict[str, Any]:
         """The recipe: plain values, to be resolved."""
         order = {} if self.order == 0 else {"continual.order": "random", "continual.order_seed": self.order}
         values = {**SETTINGS[self.setting], **order}
-        first = (self.stem or self).arm
-        if first == "learnable":
+        stem = ARMS[self.arm].stem if self.arm in ARMS else self.arm
+        if stem == "learnable":
             values |= LEARNABLE
-        if first == "selected_long":
+        if stem == "selected_long":
             values["training.steps"] *= 2
         content = read_recipe(ROOT / "recipes" / "simcis" / f"{self.setting}.yaml", (), values)
         if self.arm in WITHOUT_CSL:
             del content["continual"]["objectives"]["consistent_selection"]
-        if self.arm == "joint":  # as many steps as all others together
+        if self.joint:  # for as many steps as the others take together
             sizes = content["continual"]["classes_per_step"]
             content["training"]["steps"] += sum(sizes[1:]) * content["continual"]["steps_per_class"]
+            content["continual"]["joint"] = True
         for key, value in (ARMS[self.arm].changes if self.arm in ARMS else {}).items():
             node, *names = content, *key.split(".")
             for name in names[:-1]:
                 node = node[name] if "class_path" not in node else node["init_args"][name]
             (node["init_args"] if "class_path" in node else node)[names[-1]] = value
-        if self.stem is None and self.arm != "joint":
+        if self.stem is None and not self.joint:
             content["continual"]["objectives"] = {}  # of later steps, which a stem has none of
         return content
 

@@ -30,7 +30,7 @@ def setting_table(rows: list[Row], setting: str, measure: str) -> str:
     for arm, entry in ARMS.items():
         found = [row["scores"][measure] for row in rows if (row["setting"], row["arm"]) == (setting, arm)]
         if found:
-            first = [] if entry.stem is None else [score["forgetting_matrix"][0][0] for score in found]
+            first = [] if entry.joint else [score["forgetting_matrix"][0][0] for score in found]
             columns = [first, *([known for s in found if (known := s[key]) is not None] for key in COLUMNS)]
             cells = [over_orders(values) if values else "" for values in columns]
             lines.append([entry.title, str(len(found)), *cells, percent(min(s["all"] for s in found))])

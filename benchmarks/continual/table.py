@@ -5,7 +5,8 @@
 
 Each finished run appends one row to benchmarks/results/continual.jsonl; runs whose row is there are skipped, and an
 interrupted one goes on inside of its step: the same command continues. One thread per run; arms of one architecture
-share their first step. All begin with the small trunk that benchmarks/generalization/pretrain.py wrote into the folder.
+share their first step, and joint training is one run for all orders. All begin with the small trunk that
+benchmarks/generalization/pretrain.py wrote into the folder.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from continual_arms import MAIN, ROOT, Run, all_runs
 from continual_summary import RESULTS, summary
 from rich.console import Console
 
-from queryseg.continual.continual_run import train_continually
+from queryseg.continual.continual_plan import ContinualPlan
+from queryseg.continual.continual_run import ContinualRun, train_continually
 from queryseg.continual.continual_table import ContinualTable
 from queryseg.data.streets import Streets
 from queryseg.data.writer import write_cityscapes
@@ -72,11 +74,13 @@ def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
     keep_freed_memory()
     torch.set_num_threads(1)
     start = time.perf_counter()
-    if run.stem is None:
-        table = go_on(run, work, camvid)
+    if run.joint:
+        go_on(run.shared, work, camvid)
+        plan = ContinualPlan.of(prepared(run, work, camvid), work / run.shared.name)
+        table = ContinualRun(plan, Console(quiet=True)).table()
     else:
-        go_on(run.stem, work, camvid, steps=(1, 1))
-        table = go_on(run, work, camvid, first_step=work / run.stem.name / "step_1")
+        go_on(run.shared, work, camvid, steps=(1, 1))
+        table = go_on(run, work, camvid, first_step=work / run.shared.name / "step_1")
     minutes = round((time.perf_counter() - start) / 60, 1)
     return {
         "run": run.name,
@@ -117,13 +121,13 @@ def run_one(name: str, work: Path, camvid: Path | None) -> None:
 
 
 def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
-    """What is missing, `jobs` at a time; the runs that share a first step follow each other."""
+    """What is missing, `jobs` at a time; those that share what is trained first follow each other."""
     done = {row["run"] for row in read_rows(RESULTS)}
     chains: dict[str, list[Run]] = {}
     for run in all_runs():
         wanted = run.name not in done and run.name.startswith(only) and (camvid or not run.setting.startswith("camvid"))
         if wanted:
-            chains.setdefault((run.stem or run).name, []).append(run)
+            chains.setdefault(run.shared.name, []).append(run)
     if not (work / PRETRAINED).exists():
         raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
     write_streets(work / "streets")

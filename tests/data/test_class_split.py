@@ -41,7 +41,7 @@ def test_groups_are_steps_with_names():
     split = split_by_name(FIVE, {"ground": ["road", "sky"], "objects": ["car", 3, "sign"]})
     assert split.names == ("ground", "objects")
     assert split.steps == ((1, 0), (2, 3, 4))
-    assert split.joined().steps == ((1, 0, 2, 3, 4),)
+    assert split.joined().steps == ((0, 1, 2, 3, 4),)
 
 
 @pytest.mark.parametrize(
