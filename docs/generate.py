@@ -175,6 +175,25 @@ def thresholds() -> str:
     return markdown_table(["score above", *titles], lines)
 
 
+def crowding() -> str:
+    """How many queries outline a segment, how sure the surest is, and what the focal loss lets one expect."""
+    found = read(RESULTS / "crowding.json")
+    runs = {name.split("/")[1]: one for name, one in found["results"].items()}
+    undecided = found["protocol"]["undecided_score"]
+    lines = []
+    for number, expected in undecided.items():
+        groups = [one["by_queries"].get(number) for one in runs.values()]
+        cells = [cell for group in groups for cell in shown_group(group)]
+        last = number == list(undecided)[-1]
+        lines.append([f"{number} or more" if last else number, *cells, f"{'at most ' if last else ''}{expected:.2f}"])
+    titles = [title for run in runs for title in (f"{run} queries: segments", "score")]
+    return markdown_table(["queries on a segment", *titles, "score if undecided"], lines)
+
+
+def shown_group(group: dict[str, Any] | None) -> tuple[str, str]:
+    return ("0", "") if group is None else (str(group["segments"]), f"{group['score']:.2f}")
+
+
 def speeds() -> list[list[str]]:
     """Rows about whole paths on a CPU; commands in docs/performance.md."""
     eager, compiled, exports = (
@@ -368,6 +387,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "adapters": lambda: adapter_table(generalization_rows()),
     "texts": lambda: text_table(generalization_rows()),
     "thresholds": thresholds,
+    "crowding": crowding,
     "continual": lambda: continual_summary.summary(read_rows(continual_summary.RESULTS), 3),
     "camvid_arms": lambda: arm_table(generalization_rows(), "camvid"),
 }

@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,11 +82,11 @@ def segments(things: frozenset[int], num_images: int) -> Iterator[tuple[Tensor, 
         yield batch.images, target.labels, target.masks
 
 
-def of_step(folder: Path, num_images: int) -> dict[str, Any]:
-    """folder: of one step of a continual run"""
-    run, plan = read_model(folder), read_split(folder.parent)
-    learned = [label for labels in plan.split.steps[: int(folder.name.removeprefix("step_"))] for label in labels]
-    return count(run.model, learned, run.classes.things, num_images).summary()
+def read_step(folder: Path) -> tuple[Segmenter, list[int], frozenset[int]]:
+    """The model of one step of a continual run, the classes that it was taught so far, and those that are things."""
+    run, table = read_model(folder), read_split(folder.parent)
+    last = len(table.split) if table.joint else int(folder.name.removeprefix("step_"))
+    return run.model, table.split.seen(last), run.classes.things
 
 
 def main() -> None:
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    results = {"/".join(folder.parts[-4:]): of_step(folder, args.images) for folder in args.steps}
+    results = {"/".join(folder.parts[-4:]): count(*read_step(folder), args.images).summary() for folder in args.steps}
     for name, found in results.items():
         print(name)
         for threshold, shares in found.items():
