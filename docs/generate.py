@@ -163,16 +163,16 @@ def adapters() -> list[list[str]]:
     return [ratio_line(f"{what}: {name}", found[name], "adapters", "memory_ratio") for name in promised]
 
 
-def thresholds() -> str:
-    """How many segments become pseudo-labels by the least score, and how many of those are right; by kind of query."""
-    by_run = read(RESULTS / "pseudo_labels.json")["results"]
+def pseudo_labels(file: str, varied: str) -> str:
+    """How many segments become pseudo-labels, and how many of those are right, by kind of query. varied: of the rows"""
+    by_run = read(RESULTS / f"{file}.json")["results"]
     runs = {name.split("/")[1]: found for name, found in by_run.items()}
     titles = [f"{run} queries, {share}" for run in runs for share in ("found", "right")]
     lines = [
         [limit, *(percent(found[limit][share]) for found in runs.values() for share in ("found", "right"))]
         for limit in next(iter(runs.values()))
     ]
-    return markdown_table(["score above", *titles], lines)
+    return markdown_table([varied, *titles], lines)
 
 
 def crowding() -> str:
@@ -386,7 +386,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "class_groups": lambda: class_group_table(generalization_rows()),
     "adapters": lambda: adapter_table(generalization_rows()),
     "texts": lambda: text_table(generalization_rows()),
-    "thresholds": thresholds,
+    "thresholds": lambda: pseudo_labels("pseudo_labels", "score above"),
+    "overlaps": lambda: pseudo_labels("pseudo_labels_semantic", "keeps more than"),
     "crowding": crowding,
     "continual": lambda: continual_summary.summary(read_rows(continual_summary.RESULTS), 3),
     "camvid_arms": lambda: arm_table(generalization_rows(), "camvid"),

@@ -25,8 +25,6 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 from tqdm import tqdm
 
-from queryseg.segmenter import Segmenter
-
 sys.path.append(str(Path(__file__).parents[1]))
 from report import write_report
 
@@ -52,8 +50,9 @@ def crowds(outlines: Tensor, class_scores: Tensor, labels: Tensor, masks: Tensor
 
 
 @torch.no_grad()
-def measure(model: Segmenter, learned: list[int], things: frozenset[int], num_images: int) -> dict[str, Any]:
-    """learned: classes whose segments are looked at."""
+def measure(folder: Path, num_images: int) -> dict[str, Any]:
+    """folder: one step of a continual run. Segments of classes that it was taught are looked at."""
+    model, learned, things, _ = read_step(folder)
     found: list[tuple[int, float]] = []
     for image, labels, masks in tqdm(segments(things, num_images), total=num_images, unit="image"):
         known = torch.isin(labels, torch.tensor(learned))
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     undecided = {str(k): round(undecided_score(k), 3) for k in range(1, MOST + 1)}
-    results = {"/".join(folder.parts[-4:]): measure(*read_step(folder), args.images) for folder in args.steps}
+    results = {"/".join(folder.parts[-4:]): measure(folder, args.images) for folder in args.steps}
     for name, found in results.items():
         print(f"{name}: {found['outlined']} of {found['segments']} segments are outlined")
         for number, group in found["by_queries"].items():
