@@ -56,7 +56,7 @@ ARMS: Mapping[str, Arm] = {
     "without_virtual": Arm("SimCIS without virtual queries", "selected", NO_REPLAY),
     "simcis": Arm("SimCIS", "selected"),
     "simcis_long": Arm("SimCIS after a first step twice as long", "selected_long"),
-    "joint": Arm("joint training", "selected", joint=True),
+    "joint": Arm("joint training, selected queries", "selected", joint=True),
     "joint_learnable": Arm("joint training, learnable queries", "learnable", joint=True),
 }
 WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl", "joint_learnable")

@@ -88,7 +88,7 @@ def test_tables_say_how_much_the_order_matters() -> None:
     lines = setting_table(rows, MAIN, "pq").splitlines()
     assert lines[2] == "| fine-tuning | 1 | 40.0 | 10.0 | 10.0 | 10.0 | 10.0 | 10.0 |"
     assert lines[3] == "| SimCIS | 2 | 40.0 ± 0.0 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 32.0 ± 2.8 | 30.0 |"
-    assert lines[4] == "| joint training | 1 |  | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |"
+    assert lines[4] == "| joint training, selected queries | 1 |  | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |"
     assert summary([{**row, "run": "one"} for row in rows], 3).startswith("### streets 11-2 panoptic, PQ in %")
     assert summary([]) == missing_runs([])
     assert missing_runs([]).startswith("Runs not measured yet: 25 of 25 of streets 11-2 panoptic, 6 of 6")
