@@ -370,7 +370,7 @@ def test_earlier_classes_without_pseudo_labels_are_told(data, simcis_run, tmp_pa
     options = {"steps": (2, 2), "first_step": simcis_run / "step_1"}
     tiny_continual.run(content, tmp_path / "run", console=Console(file=said, width=300), **options)
     assert "It finds none of sky, road: where these images" in said.getvalue()
-    assert "A lower threshold of pseudo_labels finds more." in said.getvalue()
+    assert "A lower threshold or overlap of pseudo_labels finds more." in said.getvalue()
 
 
 @pytest.mark.parametrize(("calls", "file"), [(17, None), (1, BANK_FILE)])

@@ -237,7 +237,7 @@ class ContinualRun:
         if names:
             self.console.print(
                 f"It finds none of {', '.join(names)}: where these images show them they count as nothing, and are "
-                f"forgotten. A lower threshold of {name} finds more.",
+                f"forgotten. A lower threshold or overlap of {name} finds more.",
                 markup=False,
             )
 
