@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from queryseg.recipe_file import read_recipe
 
@@ -59,7 +59,7 @@ ARMS: Mapping[str, Arm] = {
     "joint": Arm("joint training, selected queries", "selected", joint=True),
     "joint_learnable": Arm("joint training, learnable queries", "learnable", joint=True),
 }
-WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl", "joint_learnable")
+WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl")
 
 PRETRAINED = {"model.backbone.image_size": [128, 256], "model.backbone.options": {"depth": 6}}
 """The small trunk of benchmarks/generalization/pretrain.py, whose table of positions the forward pass resamples. All
@@ -114,15 +114,18 @@ class Run:
         return f"{self.setting}/{self.arm}/order_{self.order}"
 
     @property
-    def stem(self) -> Run | None:
-        """Whose first step it goes on from."""
-        arm = ARMS.get(self.arm)
-        return None if arm is None or arm.joint else Run(self.setting, arm.stem, self.order)
+    def _arm(self) -> Arm:
+        return ARMS.get(self.arm) or Arm("the first step alone", cast(Stem, self.arm))
 
     @property
     def joint(self) -> bool:
         """All classes at once."""
-        return self.arm in ARMS and ARMS[self.arm].joint
+        return self._arm.joint
+
+    @property
+    def stem(self) -> Run | None:
+        """Whose first step it goes on from."""
+        return None if self.joint or self.arm not in ARMS else Run(self.setting, self._arm.stem, self.order)
 
     @property
     def shared(self) -> Run:
@@ -134,10 +137,9 @@ class Run:
         """The recipe: plain values, to be resolved."""
         order = {} if self.order == 0 else {"continual.order": "random", "continual.order_seed": self.order}
         values = {**SETTINGS[self.setting], **order}
-        stem = ARMS[self.arm].stem if self.arm in ARMS else self.arm
-        if stem == "learnable":
+        if self._arm.stem == "learnable":
             values |= LEARNABLE
-        if stem == "selected_long":
+        if self._arm.stem == "selected_long":
             values["training.steps"] *= 2
         content = read_recipe(ROOT / "recipes" / "simcis" / f"{self.setting}.yaml", (), values)
         if self.arm in WITHOUT_CSL:
@@ -146,13 +148,13 @@ class Run:
             sizes = content["continual"]["classes_per_step"]
             content["training"]["steps"] += sum(sizes[1:]) * content["continual"]["steps_per_class"]
             content["continual"]["joint"] = True
-        for key, value in (ARMS[self.arm].changes if self.arm in ARMS else {}).items():
+        for key, value in self._arm.changes.items():
             node, *names = content, *key.split(".")
             for name in names[:-1]:
                 node = node[name] if "class_path" not in node else node["init_args"][name]
             (node["init_args"] if "class_path" in node else node)[names[-1]] = value
-        if self.stem is None and not self.joint:
-            content["continual"]["objectives"] = {}  # of later steps, which a stem has none of
+        if self.stem is None:
+            content["continual"]["objectives"] = {}  # of later steps, which there are none of
         return content
 
 

@@ -12,21 +12,14 @@ Shape legend: Q queries, K classes, M segments, h×w the image.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import fmean
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from thresholds import RIGHT, SCENES, read_step, segments
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
-from tqdm import tqdm
-
-sys.path.append(str(Path(__file__).parents[1]))
-from report import write_report
+from unseen_streets import SAME, Figures, Step, ask_steps
 
 MOST = 4
 """Segments with this many queries or more are counted together."""
@@ -39,30 +32,29 @@ def undecided_score(k: int) -> float:
     return float(logits[(matched / k + other * (1 - 1 / k)).argmin()].sigmoid())
 
 
+UNDECIDED = {str(k): round(undecided_score(k), 3) for k in range(1, MOST + 1)}
+
+
 def crowds(outlines: Tensor, class_scores: Tensor, labels: Tensor, masks: Tensor) -> list[tuple[int, float]]:
     """outlines (Q, h, w) bool, class_scores (Q, K), labels (M,), masks (M, h, w) bool → of every segment: how many
     queries outline it, and their highest score of its class, 0 without any."""
     ours, theirs = outlines.flatten(1).float(), masks.flatten(1).float()
     shared = ours @ theirs.T
-    on_it = shared > RIGHT * (ours.sum(1)[:, None] + theirs.sum(1) - shared)
+    on_it = shared > SAME * (ours.sum(1)[:, None] + theirs.sum(1) - shared)
     best = torch.where(on_it, class_scores[:, labels], 0.0).amax(0)
     return list(zip(on_it.sum(0).tolist(), best.tolist(), strict=True))
 
 
-@torch.no_grad()
-def measure(folder: Path, num_images: int) -> dict[str, Any]:
-    """folder: one step of a continual run. Segments of classes that it was taught are looked at."""
-    model, learned, things, _ = read_step(folder)
+def measure(step: Step, num_images: int) -> Figures:
+    """Segments of classes that the step was taught are looked at."""
     found: list[tuple[int, float]] = []
-    for image, labels, masks in tqdm(segments(things, num_images), total=num_images, unit="image"):
-        known = torch.isin(labels, torch.tensor(learned))
-        answer = model(model.normalise(image)).final
-        outlines = F.interpolate(answer.mask_logits, image.shape[-2:], mode="bilinear", align_corners=False)[0] > 0
-        found += crowds(outlines, answer.class_scores[0], labels[known], masks[known])
+    for answer, labels, masks in step.answers(num_images):
+        outlines = F.interpolate(answer.mask_logits, masks.shape[-2:], mode="bilinear", align_corners=False)[0] > 0
+        found += crowds(outlines, answer.class_scores[0], labels, masks)
     return summary(found)
 
 
-def summary(found: list[tuple[int, float]]) -> dict[str, Any]:
+def summary(found: list[tuple[int, float]]) -> Figures:
     """By the number of queries: segments, and the mean of their highest scores."""
     outlined = [(min(k, MOST), score) for k, score in found if k]
     by_queries = {}
@@ -72,22 +64,11 @@ def summary(found: list[tuple[int, float]]) -> dict[str, Any]:
     return {"segments": len(found), "outlined": len(outlined), "by_queries": by_queries}
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", type=Path, nargs="+", help="folders of steps of continual runs")
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    undecided = {str(k): round(undecided_score(k), 3) for k in range(1, MOST + 1)}
-    results = {"/".join(folder.parts[-4:]): measure(folder, args.images) for folder in args.steps}
-    for name, found in results.items():
-        print(f"{name}: {found['outlined']} of {found['segments']} segments are outlined")
-        for number, group in found["by_queries"].items():
-            print(f"  by {number}: {group['segments']}, score {group['score']} (undecided: {undecided[number]})")
-    protocol = {"images": args.images, **SCENES, "outlined_above_iou": RIGHT, "undecided_score": undecided}
-    write_report(args.json, protocol, results)
+def lines(found: Figures) -> Iterator[str]:
+    yield f"{found['outlined']} of {found['segments']} segments are outlined"
+    for number, group in found["by_queries"].items():
+        yield f"by {number}: {group['segments']}, score {group['score']} (undecided: {UNDECIDED[number]})"
 
 
 if __name__ == "__main__":
-    main()
+    ask_steps(__doc__, measure, lines, {"outlined_above_iou": SAME, "undecided_score": UNDECIDED})

@@ -10,34 +10,20 @@ above 0.5 with it; things are told apart in panoptic runs.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from unseen_streets import SAME, Figures, Step, ask_steps
 
-from queryseg.continual.objectness_table import read_split
-from queryseg.data.batch import collate
-from queryseg.data.streets import Streets
-from queryseg.inference.predictor import recorded_task
-from queryseg.inference.run_folder import read_model
 from queryseg.objectives import PseudoLabels
-from queryseg.segmenter import Segmenter
 from queryseg.types import Task
-
-sys.path.append(str(Path(__file__).parents[1]))
-from report import write_report
 
 SETTINGS: Mapping[Task, Mapping[str, Sequence[float]]] = {
     "panoptic": {"threshold": (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)},
     "semantic": {"overlap": (0.0, 0.25, 0.5, 0.65, 0.8)},
 }
 """What is varied, by the task of a run."""
-SCENES = {"domain": "clear", "seed": 2, "size": (96, 192)}
-RIGHT = 0.5
 
 
 class Counts:
@@ -55,9 +41,9 @@ class Counts:
             same = masks[labels == label]
             union = (same | mask).sum((1, 2))
             self.made[place, label] += 1
-            self.right[place, label] += bool(((same & mask).sum((1, 2)) > RIGHT * union).any())
+            self.right[place, label] += bool(((same & mask).sum((1, 2)) > SAME * union).any())
 
-    def summary(self) -> dict[str, dict[str, float]]:
+    def summary(self) -> Figures:
         """Setting → the share of labelled segments that are found, mean over classes, and of pseudo-labels that are
         right, all classes together."""
         there = self.labelled > 0
@@ -67,54 +53,25 @@ class Counts:
         return {str(one): {"found": round(f, 3), "right": round(r, 3)} for one, f, r in shares}
 
 
-@torch.no_grad()
-def count(model: Segmenter, learned: list[int], things: frozenset[int], task: Task, num_images: int) -> Counts:
-    """learned: classes that the model was taught so far; others are no one's segments."""
-    ((name, values),) = SETTINGS[task].items()
-    counts = Counts(values, len(model.dims.class_names))
-    makers = [PseudoLabels(model.dims, task=task, **{name: value}) for value in values]
-    for image, labels, masks in tqdm(segments(things, num_images), total=num_images, unit="image"):
-        known = torch.isin(labels, torch.tensor(learned))
-        counts.labelled.index_add_(0, labels[known], torch.ones(int(known.sum())))
-        answer = model(model.normalise(image)).final
+def count(step: Step, num_images: int) -> Figures:
+    """Classes that the step was not taught are no one's segments."""
+    ((name, values),) = SETTINGS[step.task].items()
+    dims = step.model.dims
+    counts = Counts(values, len(dims.class_names))
+    makers = [PseudoLabels(dims, task=step.task, **{name: value}) for value in values]
+    for answer, labels, masks in step.answers(num_images):
+        counts.labelled.index_add_(0, labels, torch.ones(len(labels)))
+        nothing = torch.zeros(masks.shape[-2:], dtype=torch.bool)
         for place, maker in enumerate(makers):
-            nothing = torch.zeros(image.shape[-2:], dtype=torch.bool)
             found = maker.segments(answer.class_scores[0], answer.mask_logits[0], nothing)
-            counts.add(place, found, labels[known], masks[known])
-    return counts
+            counts.add(place, found, labels, masks)
+    return counts.summary()
 
 
-def segments(things: frozenset[int], num_images: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Images (1, 3, H, W), the classes (M,) of their segments, masks (M, H, W)."""
-    for sample in Streets(num_images=num_images, **SCENES):
-        batch = collate([sample], "panoptic", things)
-        (target,) = batch.targets()
-        yield batch.images, target.labels, target.masks
-
-
-def read_step(folder: Path) -> tuple[Segmenter, list[int], frozenset[int], Task]:
-    """The model of one step of a continual run, the classes that it was taught so far, those that it tells apart, and
-    its task."""
-    run, table = read_model(folder), read_split(folder.parent)
-    last = len(table.split) if table.joint else int(folder.name.removeprefix("step_"))
-    task = recorded_task(run.recipe)
-    return run.model, table.split.seen(last), frozenset() if task == "semantic" else run.classes.things, task
-
-
-def main() -> None:
-    """Count, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", type=Path, nargs="+", help="folders of steps of continual runs")
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    results = {"/".join(folder.parts[-4:]): count(*read_step(folder), args.images).summary() for folder in args.steps}
-    for name, found in results.items():
-        print(name)
-        for value, shares in found.items():
-            print(f"  above {value}: {shares['found']:.1%} found, {shares['right']:.1%} right")
-    write_report(args.json, {"images": args.images, **SCENES, "right_above_iou": RIGHT}, results)
+def lines(found: Figures) -> Iterator[str]:
+    for value, shares in found.items():
+        yield f"above {value}: {shares['found']:.1%} found, {shares['right']:.1%} right"
 
 
 if __name__ == "__main__":
-    main()
+    ask_steps(__doc__, count, lines, {"right_above_iou": SAME})
