@@ -20,6 +20,7 @@ from tqdm import tqdm
 from queryseg.continual.objectness_table import read_split
 from queryseg.data.batch import collate
 from queryseg.data.streets import Streets
+from queryseg.errors import QuerysegError
 from queryseg.inference.predictor import recorded_task
 from queryseg.inference.run_folder import read_model
 from queryseg.segmenter import Segmenter
@@ -81,7 +82,11 @@ def ask_steps(
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    results = {"/".join(folder.parts[-4:]): measure(Step.read(folder), args.images) for folder in args.steps}
+    try:
+        steps = {"/".join(folder.parts[-4:]): Step.read(folder) for folder in args.steps}
+    except QuerysegError as error:
+        parser.error(str(error))
+    results = {name: measure(step, args.images) for name, step in steps.items()}
     for name, found in results.items():
         print(name, *lines(found), sep="\n  ")
     write_report(args.json, {"images": args.images, **SCENES, **protocol}, results)

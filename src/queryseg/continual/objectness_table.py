@@ -61,6 +61,10 @@ def read_split(folder: Path) -> ContinualTable:
         split = ClassSplit(steps, tuple(step["name"] for step in content["split"]))
         complete = [StepScores(entry["step"], {}, {}) for entry in content["steps"]]
         return ContinualTable(classes, split, complete, joint=content["joint"])
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder} is no continual run: it has no {path.name}; give the folder that training class by class wrote."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(
             f"{path} is damaged; `queryseg train` writes it again when the run goes on with --resume."
