@@ -24,10 +24,10 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from queryseg.contracts import Part
 from queryseg.data.class_table import class_table
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import RecipeError
 from queryseg.recipe import Recipe
 from queryseg.segmenter import Parts, Segmenter, build_segmenter
+from queryseg.spelling import did_you_mean
 from queryseg.types import Dims
 
 Resolved = dict[str, Any]

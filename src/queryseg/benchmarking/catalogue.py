@@ -16,7 +16,6 @@ from queryseg.benchmarking.light_network import LightNetwork
 from queryseg.benchmarking.reshaped import reshaped
 from queryseg.benchmarking.segmenter_candidate import BareBackbone, SegmenterCandidate
 from queryseg.data.class_table import CITYSCAPES, ClassTable, class_table
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.export.exported_engine import suffixes
 from queryseg.inference.engine import Size
@@ -24,6 +23,7 @@ from queryseg.inference.precision import InferencePrecision
 from queryseg.inference.predictor import find_device
 from queryseg.inference.run_folder import bases_for, read_model
 from queryseg.recipe_file import build_untrained, read_recipe
+from queryseg.spelling import did_you_mean
 
 _RECIPES = (".yaml", ".yml")
 _BUILT_IN = ("bare", "ladder")

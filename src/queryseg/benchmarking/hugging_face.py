@@ -15,11 +15,11 @@ from torch import nn
 from queryseg.benchmarking.candidate import Frames, Labels, Stage, TorchCandidate, Work, num_parameters, on_host
 from queryseg.benchmarking.workload import Workload, shown
 from queryseg.data.class_table import ClassTable
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.extras import require
 from queryseg.inference.engine import Size
 from queryseg.inference.precision import InferencePrecision
+from queryseg.spelling import did_you_mean
 
 Build = Callable[[Any, Any, Mapping[int, str], Size], nn.Module]
 """(transformers, one of the family's sizes, index → class name, shown size) → model"""

@@ -10,13 +10,13 @@ from queryseg.benchmarking.candidate import Candidate
 from queryseg.benchmarking.exported_candidate import ExportedCandidate
 from queryseg.benchmarking.segmenter_candidate import SegmenterCandidate
 from queryseg.benchmarking.workload import shown
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
 from queryseg.export.calibration import streets_of_all_domains
 from queryseg.export.export_record import ExportPrecision
 from queryseg.export.exported_engine import FORMATS
 from queryseg.export.exporter import ExportOptions, write_ungated
 from queryseg.inference.engine import Size
+from queryseg.spelling import did_you_mean
 
 _PRUNED, _STRIPS = "pruned", "strips"
 _STREETS_PER_DOMAIN = 2

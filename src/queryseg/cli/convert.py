@@ -23,6 +23,7 @@ from queryseg.inference.predictor import recorded_protocol, recorded_task
 from queryseg.inference.run_folder import MODEL, RECIPE, replace_file, write_model, write_recipe
 from queryseg.inference.text_prompt import TEXT_PROMPT
 from queryseg.objectives.query_bank import BANK_FILE, QueryBank
+from queryseg.spelling import first_of
 
 BACKBONE = "backbone.safetensors"
 BACKBONE_RECIPE = "backbone.yaml"
@@ -92,7 +93,7 @@ def _convert_model(checkpoint: PublishedCheckpoint, options: argparse.Namespace)
         *_not_read(checkpoint),
         *([f"not in the weights, taken as published: {', '.join(converted.assumed)}"] if converted.assumed else []),
         *([] if bank is None else [_told_of(bank, table)]),
-        f"{len(table)} classes: {', '.join(table.names[:4])}{' …' if len(table) > 4 else ''}{told}",
+        f"{len(table)} classes: {first_of(table.names, 4)}{told}",
         f"{len(table.things)} of them are things; predicts {recorded_task(recipe)} unless --task says otherwise",
         f"shown to it: {recorded_protocol(recipe)}",
         f"Go on with `queryseg predict {out} IMAGES --out predictions` or `queryseg evaluate {out} --data DATA.yaml`.",

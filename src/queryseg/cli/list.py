@@ -11,9 +11,9 @@ from typing import Any
 
 from queryseg import contracts
 from queryseg.cli.output import console, write_json
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import UsageError
 from queryseg.recipe_file import options_of
+from queryseg.spelling import did_you_mean
 
 SEAMS: dict[str, tuple[str, type[contracts.Part]]] = {
     "backbones": ("queryseg.backbones", contracts.Backbone),

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from queryseg import __version__
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import QuerysegError, UsageError
 from queryseg.host_memory import keep_freed_memory
+from queryseg.spelling import did_you_mean
 
 VERBS = {
     "train": "train a recipe; --resume continues an interrupted run",

@@ -22,6 +22,7 @@ from queryseg.objectives.pseudo_distribution import PSEUDO_DISTRIBUTION_FILE
 from queryseg.objectives.query_bank import BANK_FILE
 from queryseg.recipe import ContinualSettings, DataSource, Recipe
 from queryseg.recipe_file import Resolved, build, find_class, resolve, without_weights
+from queryseg.spelling import first_of
 from queryseg.training.checkpoint import CHECKPOINT
 from queryseg.types import Task
 
@@ -123,7 +124,7 @@ class ContinualPlan:
         data = self._data(step)
         dataset = open_data(data["train"], relative_to=data["root"])
         if not len(dataset):
-            names = ", ".join(self.classes.names[label] for label in self.trained.current(step)[:4])
+            names = first_of([self.classes.names[label] for label in self.trained.current(step)], 4)
             raise RecipeError(
                 f"Step {step} has no image: none of '{dataset.name}' shows one of its classes ({names}) as the "
                 f"protocol '{self.settings.protocol}' asks; give other images, or put these classes into another step."

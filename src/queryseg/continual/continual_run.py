@@ -28,6 +28,7 @@ from queryseg.objectives.pseudo_distribution import PSEUDO_DISTRIBUTION_FILE
 from queryseg.queries import StagedQueries
 from queryseg.recipe_file import Resolved, build, build_untrained, without_weights
 from queryseg.segmenter import Segmenter
+from queryseg.spelling import first_of
 from queryseg.training.checkpoint import CHECKPOINT, canonical, check_same_recipe
 from queryseg.training.interruption import TrainingInterrupted
 from queryseg.training.launch import open_fabric
@@ -187,7 +188,7 @@ class ContinualRun:
     def _step(self, fabric: Fabric, step: int, start_from: Path | None) -> None:
         plan = self.plan
         labels = plan.trained.current(step)
-        names = ", ".join(plan.classes.names[label] for label in labels[:6]) + (" …" if len(labels) > 6 else "")
+        names = first_of([plan.classes.names[label] for label in labels], 6)
         self.console.print(f"Step {step} of {len(plan)}: {names}", markup=False)
         taken = (plan.folder(step) / ORIGIN).exists()
         if taken:

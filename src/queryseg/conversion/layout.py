@@ -24,6 +24,8 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from queryseg.spelling import first_of
+
 _BLANK = re.compile(r"\{(\w+)(?::(\d+)-(\d+)|@(\w+)|(>0))?\}")
 Sizes = Mapping[str, Any]
 """Blank → number; for blanks counted per index (B@i) one number for each index."""
@@ -51,11 +53,7 @@ class Comparison:
             ],
             "unexpected": self.unexpected,
         }
-        return [
-            f"{len(names)} {kind}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-            for kind, names in groups.items()
-            if names
-        ]
+        return [f"{len(names)} {kind}: {first_of(names, 3)}" for kind, names in groups.items() if names]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from queryseg.data.class_table import ClassTable
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import RecipeError
+from queryseg.spelling import did_you_mean
 
 Order = Literal["table", "random"] | list[str | int]
 """Of the table; drawn; or class names or label ids."""

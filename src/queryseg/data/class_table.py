@@ -10,8 +10,8 @@ from importlib import resources
 
 import yaml
 
-from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import check_keys, did_you_mean
 from queryseg.types import IGNORE
 
 Color = tuple[int, int, int]

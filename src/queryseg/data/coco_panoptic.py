@@ -31,9 +31,9 @@ from queryseg.data.archive import ArchivedFile
 from queryseg.data.class_table import ClassTable, Color, as_color, distinct_colors
 from queryseg.data.image_file import read_label
 from queryseg.data.segments import LabelledSegments
-from queryseg.data.spelling import did_you_mean
 from queryseg.data.whole_file import write_whole
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 from queryseg.types import IGNORE
 
 MAX_SEGMENT_ID = 256**3 - 1

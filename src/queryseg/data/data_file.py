@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from queryseg.data.dataset import SegmentationDataset
-from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import check_keys, did_you_mean
 
 LAYOUTS: dict[str, str] = {
     "class_subset": "queryseg.data.class_subset.ClassSubset",

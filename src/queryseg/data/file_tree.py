@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from queryseg.data.archive import Archive, ArchivedFile, is_archive, is_compressed_tar, open_archive
 from queryseg.errors import InputError
+from queryseg.spelling import first_of
 
 DataFile = Path | ArchivedFile
 """A file that can be read: `name`, `suffix`, `read_bytes()`, and str() as messages call it."""
@@ -118,7 +119,7 @@ class FileTree:
         place = self.root / posixpath.join(self.base, folder)
         if not self.is_archive and place.is_dir():
             names += sorted(child.name for child in place.iterdir() if child.is_file() and child.name[0] != ".")
-        return (", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")) or "nothing"
+        return first_of(names, _SHOWN) or "nothing"
 
     def _located(self, path: str) -> DataFile | None:
         path = posixpath.join(self.base, path)

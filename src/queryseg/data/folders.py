@@ -16,6 +16,7 @@ from queryseg.data.file_tree import DataFile, FileTree, found_in
 from queryseg.data.image_file import IMAGE_EXTENSIONS, LABEL_EXTENSIONS, read_image, read_label
 from queryseg.data.label_map import LabelMap
 from queryseg.errors import InputError
+from queryseg.spelling import first_of
 from queryseg.types import Sample
 
 
@@ -196,7 +197,7 @@ def unpaired_problem(what: str, other: str, files: Sequence[DataFile], searched:
     searched     where the others should be
     """
     alone = sorted(map(str, files))
-    shown = ", ".join(f"'{path}'" for path in alone[:3]) + (" …" if len(alone) > 3 else "")
+    shown = first_of([f"'{path}'" for path in alone], 3)
     lead = f"{len(alone)} {what}{'s have' if len(alone) > 1 else ' has'} no {other} in '{searched}'"
     message = f"{lead}: {shown}; add the {other}, remove the {what}, or set 'unpaired: skip'."
     return Problem(f"{what} without {other}", dataset, message)

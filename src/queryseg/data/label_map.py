@@ -16,8 +16,8 @@ from torch import Tensor
 
 from queryseg.data.class_table import CITYSCAPES_IDS, ClassTable, Color, as_color
 from queryseg.data.image_file import LabelArray, LabelKind, pack_color
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 from queryseg.types import IGNORE
 
 PRESETS = ("identity", "cityscapes_ids", "cityscapes_train_ids")

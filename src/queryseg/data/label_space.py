@@ -10,8 +10,8 @@ from importlib import resources
 import yaml
 
 from queryseg.data.class_table import CITYSCAPES, CITYSCAPES_ALL, CITYSCAPES_IDS, ClassTable, class_table
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 from queryseg.types import IGNORE
 
 Rules = Mapping[str, str | Sequence[str]]

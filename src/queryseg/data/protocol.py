@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import RecipeError
+from queryseg.spelling import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from queryseg.objectives.matched_criterion import matched_rows, mean_over_ranks
 from queryseg.objectives.matching import Matcher, Segments
 from queryseg.objectives.pseudo_distribution import PseudoDistribution
 from queryseg.objectives.query_bank import BANK_FILE, QueryBank
+from queryseg.spelling import first_of
 from queryseg.types import Dims, Output, Queries, Target
 
 
@@ -91,10 +92,9 @@ class VirtualQueries(Objective):
         missing = [self.class_names[c] for c in self.old_classes if not counts[c]]
         if not missing or not self.num_virtual:
             return []
-        shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
         return [
             f"Virtual queries: the bank has no entry of {len(missing)} of {len(self.old_classes)} old classes, which "
-            f"are not shown again until one is found: {shown}"
+            f"are not shown again until one is found: {first_of(missing, 5)}"
         ]
 
     def prepare(self, queries: Queries, targets: list[Target], step: Step) -> tuple[Queries, list[Target]]:

@@ -20,6 +20,7 @@ from queryseg.data.shards import Shards
 from queryseg.data.transforms import TrainingTransform
 from queryseg.errors import InputError, RecipeError
 from queryseg.recipe import DataSettings, DataSource, Recipe
+from queryseg.spelling import first_of
 from queryseg.training.interruption import ignore_interrupts
 
 CLASS_PIXELS = "class_pixels.json"
@@ -134,5 +135,4 @@ def fingerprint(dataset: SegmentationDataset, world_size: int) -> dict[str, Any]
 
 
 def _list(classes: ClassTable) -> str:
-    names = ", ".join(classes.names[:4])
-    return f"{names}, … ({len(classes)})" if len(classes) > 4 else names
+    return first_of(classes.names, 4) + (f" ({len(classes)})" if len(classes) > 4 else "")

@@ -12,12 +12,12 @@ from typing import Any
 
 from rich.console import Console
 
-from queryseg.data.spelling import check_keys, did_you_mean
 from queryseg.errors import CheckpointError, InputError, QuerysegError, RecipeError
 from queryseg.inference.predictor import recorded_protocol
 from queryseg.inference.run_folder import read_run_recipe, replace_file
 from queryseg.recipe_file import Resolved, build, read_recipe, read_settings, resolve, without_weights
 from queryseg.segmenter import build_segmenter
+from queryseg.spelling import check_keys, did_you_mean
 from queryseg.training.checkpoint import CHECKPOINT, canonical, check_same_recipe
 from queryseg.training.guard import DivergenceError
 from queryseg.training.interruption import TrainingInterrupted

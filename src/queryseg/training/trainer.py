@@ -34,6 +34,7 @@ from queryseg.inference.run_folder import (
 from queryseg.inference.text_prompt import write_trained
 from queryseg.recipe import Recipe
 from queryseg.segmenter import Segmenter, build_segmenter
+from queryseg.spelling import first_of
 from queryseg.training import checkpoint
 from queryseg.training.frozen_copy import follow, frozen_copy, own_tensors, restore_copy
 from queryseg.training.guard import DivergenceError, is_finite, save_failure
@@ -322,8 +323,9 @@ class Trainer:
     def _report_idle_parameters(self) -> None:
         idle = [name for name, p in self.module.module.named_parameters() if p.requires_grad and p.grad is None]
         if idle:
-            names = ", ".join(idle[:5]) + (" …" if len(idle) > 5 else "")
-            self.progress.say(f"No gradient reached {len(idle)} trainable tensors in the first step: {names}")
+            self.progress.say(
+                f"No gradient reached {len(idle)} trainable tensors in the first step: {first_of(idle, 5)}"
+            )
 
     def _over_processes(self, table: Tensor, failed: bool, stopping: bool) -> tuple[Tensor, bool, bool]:
         """Sums over all processes, and whether any failed or was asked to stop: if not all acted alike, some would

@@ -16,8 +16,8 @@ from queryseg.data.dataset import (
     read_label_map,
     sample_name,
 )
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 from queryseg.types import Sample
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from queryseg.data.corruptions import blur, digital, noise, spatter, weather
 from queryseg.data.corruptions.draws import Draws, Floats
 from queryseg.data.corruptions.levels import from_levels, to_levels
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Group = Literal["noise", "blur", "digital", "weather", "extra"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from queryseg.data.corruptions.registry import CORRUPTIONS, SEVERITIES
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import UsageError
+from queryseg.spelling import did_you_mean
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     **{

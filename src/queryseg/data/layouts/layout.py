@@ -22,8 +22,8 @@ from queryseg.data.label_space import Rules, label_mapping
 from queryseg.data.layouts.dataset_card import DatasetCard
 from queryseg.data.layouts.label_source import Keys, LabelSource, number_objects
 from queryseg.data.path_pattern import PathPattern
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 from queryseg.types import Sample
 
 Found = dict[str, DataFile]

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 
 from queryseg.data.class_table import ClassTable
 from queryseg.data.file_tree import DataFile
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 
 POLYGONS_VERSION = 1
 """Raise it when `rasterise` gives other pixels, so that cached ones are left alone."""

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from queryseg.data.spelling import did_you_mean
 from queryseg.data.streets import shading, weather
 from queryseg.data.streets.city import HOME
 from queryseg.data.streets.dice import Dice, generator
@@ -19,6 +18,7 @@ from queryseg.data.streets.roadside import furnish
 from queryseg.data.streets.textures import grain
 from queryseg.data.streets.traffic import populate
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 
 MIN_SIDE = 32
 """Pixels: below this, nothing but road, houses and sky is left."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from queryseg.data.spelling import did_you_mean
 from queryseg.errors import InputError
+from queryseg.spelling import did_you_mean
 
 _FILE = Path(__file__).with_name("published_points.yaml")
 _ALWAYS = "prompts"

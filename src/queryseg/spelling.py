@@ -1,9 +1,9 @@
-"""The nearest right word to a misspelt one, for error messages."""
+"""Words in messages: the nearest right one to a misspelt one, the first of many."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:
@@ -11,6 +11,11 @@ def did_you_mean(word: object, words: Iterable[str]) -> str:
     words = list(words)
     near = difflib.get_close_matches(str(word), words, 1)
     return f" Did you mean '{near[0]}'?" if near else f" Choose from: {', '.join(words)}."
+
+
+def first_of(words: Sequence[object], most: int) -> str:
+    """ "road, car, sky …" """
+    return ", ".join(map(str, words[:most])) + (" …" if len(words) > most else "")
 
 
 def check_keys(mapping: Iterable[object], known: Iterable[str], where: str) -> str | None:
