@@ -26,6 +26,7 @@ PAGES = (
 sys.path[:0] = [str(ROOT / "benchmarks" / folder) for folder in ("", "generalization", "continual")]
 import continual_summary  # noqa: E402
 import summary  # noqa: E402
+import vanished_summary  # noqa: E402
 from chained_runs import read_rows  # noqa: E402
 from summary import (  # noqa: E402
     adapter_table,
@@ -188,6 +189,21 @@ def crowding() -> str:
         lines.append([f"{number} or more" if last else number, *cells, f"{'at most ' if last else ''}{expected:.2f}"])
     titles = [title for run in runs for title in (f"{run} queries: segments", "score")]
     return markdown_table(["queries on a segment", *titles, "score if undecided"], lines)
+
+
+def remembered() -> str:
+    """What virtual queries and queries of real segments score of classes that later images do not show, by step."""
+    found = read(RESULTS / "remembered.json")["results"]
+    lines = []
+    for folder, scores in found.items():
+        cells = [folder.rpartition("_")[2]]
+        for one in map(scores.get, vanished_summary.VANISHED):
+            cells += [f"{one[kind]:.2f}" for kind in ("virtual", "real")]
+            cells.append(f"{one['called']} ({one['so_called']} of {one['segments']})")
+        lines.append(cells)
+    kinds = ("virtual", "real", "real ones are called")
+    titles = [f"{name}: {kind}" for name in vanished_summary.VANISHED for kind in kinds]
+    return markdown_table(["after step", *titles], lines)
 
 
 def shown_group(group: dict[str, Any] | None) -> tuple[str, str]:
@@ -389,6 +405,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "thresholds": lambda: pseudo_labels("pseudo_labels", "score above"),
     "overlaps": lambda: pseudo_labels("pseudo_labels_semantic", "keeps more than"),
     "crowding": crowding,
+    "vanished": lambda: vanished_summary.vanished_table(read_rows(vanished_summary.RESULTS)),
+    "remembered": remembered,
     "continual": lambda: continual_summary.summary(read_rows(continual_summary.RESULTS), 3),
     "camvid_arms": lambda: arm_table(generalization_rows(), "camvid"),
 }

@@ -47,6 +47,7 @@ LEARNABLE: dict[str, Any] = {
 """Mask2Former's queries instead of selected pixels."""
 
 NO_REPLAY = {"objectives.virtual_queries.num_virtual": 0}
+LONGER_STEPS = {"continual.steps_per_class": 320}
 
 ARMS: Mapping[str, Arm] = {
     "fine_tuning": Arm("fine-tuning", "selected", {"continual.objectives": {}, **NO_REPLAY}),
@@ -56,10 +57,13 @@ ARMS: Mapping[str, Arm] = {
     "without_virtual": Arm("SimCIS without virtual queries", "selected", NO_REPLAY),
     "simcis": Arm("SimCIS", "selected"),
     "simcis_long": Arm("SimCIS after a first step twice as long", "selected_long"),
+    "pseudo_labels_longer_steps": Arm(
+        "pseudo-labels, learnable queries, later steps four times as long", "learnable", {**NO_REPLAY, **LONGER_STEPS}
+    ),
+    "simcis_longer_steps": Arm("SimCIS, later steps four times as long", "selected", LONGER_STEPS),
     "joint": Arm("joint training, selected queries", "selected", joint=True),
     "joint_learnable": Arm("joint training, learnable queries", "learnable", joint=True),
 }
-WITHOUT_CSL = ("pseudo_labels", "without_selection", "without_csl")
 
 PRETRAINED = {"model.backbone.image_size": [128, 256], "model.backbone.options": {"depth": 6}}
 """The small trunk of benchmarks/generalization/pretrain.py, whose table of positions the forward pass resamples. All
@@ -142,7 +146,7 @@ class Run:
         if self._arm.stem == "selected_long":
             values["training.steps"] *= 2
         content = read_recipe(ROOT / "recipes" / "simcis" / f"{self.setting}.yaml", (), values)
-        if self.arm in WITHOUT_CSL:
+        if self._arm.stem == "learnable" or self.arm == "without_csl":
             del content["continual"]["objectives"]["consistent_selection"]
         if self.joint:  # for as many steps as the others take together
             sizes = content["continual"]["classes_per_step"]

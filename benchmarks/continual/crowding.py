@@ -35,12 +35,17 @@ def undecided_score(k: int) -> float:
 UNDECIDED = {str(k): round(undecided_score(k), 3) for k in range(1, MOST + 1)}
 
 
+def overlaps(outlines: Tensor, masks: Tensor) -> Tensor:
+    """outlines (Q, h, w) bool, masks (M, h, w) bool, of which none is empty → their IoU (Q, M)"""
+    ours, theirs = outlines.flatten(1).float(), masks.flatten(1).float()
+    shared = ours @ theirs.T
+    return shared / (ours.sum(1)[:, None] + theirs.sum(1) - shared)
+
+
 def crowds(outlines: Tensor, class_scores: Tensor, labels: Tensor, masks: Tensor) -> list[tuple[int, float]]:
     """outlines (Q, h, w) bool, class_scores (Q, K), labels (M,), masks (M, h, w) bool → of every segment: how many
     queries outline it, and their highest score of its class, 0 without any."""
-    ours, theirs = outlines.flatten(1).float(), masks.flatten(1).float()
-    shared = ours @ theirs.T
-    on_it = shared > SAME * (ours.sum(1)[:, None] + theirs.sum(1) - shared)
+    on_it = overlaps(outlines, masks) > SAME
     best = torch.where(on_it, class_scores[:, labels], 0.0).amax(0)
     return list(zip(on_it.sum(0).tolist(), best.tolist(), strict=True))
 

@@ -17,56 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from continual_arms import MAIN, ROOT, Run, all_runs
+from continual_arms import ROOT, Run, all_runs
 from continual_summary import RESULTS, summary
+from continual_training import go_on, make_ready, resolved_recipe
 from rich.console import Console
 
 from queryseg.continual.continual_plan import ContinualPlan
-from queryseg.continual.continual_run import ContinualRun, train_continually
+from queryseg.continual.continual_run import ContinualRun
 from queryseg.continual.continual_table import ContinualTable
-from queryseg.data.streets import Streets
-from queryseg.data.writer import write_cityscapes
 from queryseg.host_memory import keep_freed_memory
 from queryseg.metrics.measurement import number
-from queryseg.recipe_file import resolve
 
 sys.path.append(str(Path(__file__).parents[1]))
 from chained_runs import append_row, read_rows, table_parser, train_chains
-
-PRETRAINED = "pretrained.safetensors"
-
-
-def prepared(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
-    """The resolved recipe of a run with its training images on the disk."""
-    content = run.content()
-    if run.setting.startswith("camvid"):
-        content["data"]["root"] = str(camvid)
-    else:
-        kind = "_panoptic" if "panoptic" in run.setting else ""
-        content["data"]["train"] = str(work / "streets" / f"train_clear{kind}.yaml")
-    return resolve(content)
-
-
-def write_streets(root: Path) -> None:
-    """Training scenes on the disk, where a user's own images would be, with their objects."""
-    scenes = Run(MAIN, "simcis", 0).content()["data"]["train"]
-    streets = Streets(**{key: value for key, value in scenes.items() if key != "layout"})
-    if not (root / f"train_{streets.domain}_panoptic.yaml").exists():  # it is written last
-        write_cityscapes(streets, root, "train", 2, panoptic=True)
-
-
-def go_on(run: Run, work: Path, camvid: Path | None, **options: Any) -> ContinualTable:
-    """Begin a run, or continue it where it was interrupted."""
-    out = work / run.name
-    out.mkdir(parents=True, exist_ok=True)
-    begun = any(out.glob("step_*/last.ckpt")) or any(out.glob("step_*/origin.txt"))
-    if run.stem is None and not begun:
-        options["start_from"] = work / PRETRAINED
-    with (out / "log.txt").open("a") as log:
-        console = Console(file=log, width=150)
-        return train_continually(
-            prepared(run, work, camvid), out, resume=begun, accelerator="cpu", console=console, **options
-        )
 
 
 def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
@@ -76,7 +39,7 @@ def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
     start = time.perf_counter()
     if run.joint:
         go_on(run.shared, work, camvid)
-        plan = ContinualPlan.of(prepared(run, work, camvid), work / run.shared.name)
+        plan = ContinualPlan.of(resolved_recipe(run, work, camvid), work / run.shared.name)
         table = ContinualRun(plan, Console(quiet=True)).table()
     else:
         go_on(run.shared, work, camvid, steps=(1, 1))
@@ -128,9 +91,7 @@ def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
         wanted = run.name not in done and run.name.startswith(only) and (camvid or not run.setting.startswith("camvid"))
         if wanted:
             chains.setdefault(run.shared.name, []).append(run)
-    if not (work / PRETRAINED).exists():
-        raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
-    write_streets(work / "streets")
+    make_ready(work)
     names = [[run.name for run in chain] for chain in chains.values()]
     train_chains(__file__, names, work, camvid, jobs)
 

@@ -40,6 +40,7 @@ Figures = dict[str, Any]
 class Step:
     """A trained step. learned: classes that it was taught so far; things: those of which it tells objects apart."""
 
+    folder: Path
     model: Segmenter
     task: Task
     learned: list[int]
@@ -52,7 +53,7 @@ class Step:
         last = len(table.split) if table.joint else int(folder.name.removeprefix("step_"))
         task = recorded_task(run.recipe)
         things = frozenset[int]() if task == "semantic" else run.classes.things
-        return cls(run.model, task, table.split.seen(last), things)
+        return cls(folder, run.model, task, table.split.seen(last), things)
 
     @torch.no_grad()
     def answers(self, num_images: int) -> Iterator[tuple[Prediction, Tensor, Tensor]]:
