@@ -13,10 +13,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from queryseg.metrics.measurement import number
+
+
+def rounded(value: float) -> float | None:
+    """A score as rows hold it; None if there is none."""
+    known = number(value)
+    return None if known is None else round(known, 5)
 
 
 def append_row(results: Path, row: Mapping[str, Any]) -> None:
@@ -54,6 +62,16 @@ def train_chains(script: str, chains: Sequence[Sequence[str]], work: Path, camvi
     with ThreadPoolExecutor(jobs) as pool:
         for future in [pool.submit(train_chain, chain) for chain in chains]:
             future.result()
+
+
+def train_missing(script: str, runs: Mapping[str, str], done: Collection[str], args: argparse.Namespace) -> None:
+    """runs: name → its chain, named by what the chain's runs share; done: those that are left out, as are those whose
+    names do not begin as `--only` says; args: of `table_parser`"""
+    chains: dict[str, list[str]] = {}
+    for name, chain in runs.items():
+        if name not in done and name.startswith(args.only):
+            chains.setdefault(chain, []).append(name)
+    train_chains(script, list(chains.values()), args.work, args.camvid, args.jobs)
 
 
 def table_parser(description: str | None, work: Path, camvid: str, example: str) -> argparse.ArgumentParser:

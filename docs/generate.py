@@ -191,6 +191,10 @@ def crowding() -> str:
     return markdown_table(["queries on a segment", *titles, "score if undecided"], lines)
 
 
+def shown_group(group: dict[str, Any] | None) -> tuple[str, str]:
+    return ("0", "") if group is None else (str(group["segments"]), f"{group['score']:.2f}")
+
+
 def remembered() -> str:
     """What virtual queries and queries of real segments score of classes that later images do not show, by step."""
     found = read(RESULTS / "remembered.json")["results"]
@@ -204,10 +208,6 @@ def remembered() -> str:
     kinds = ("virtual", "real", "real ones are called")
     titles = [f"{name}: {kind}" for name in vanished_summary.VANISHED for kind in kinds]
     return markdown_table(["after step", *titles], lines)
-
-
-def shown_group(group: dict[str, Any] | None) -> tuple[str, str]:
-    return ("0", "") if group is None else (str(group["segments"]), f"{group['score']:.2f}")
 
 
 def speeds() -> list[list[str]]:

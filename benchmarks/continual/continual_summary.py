@@ -9,6 +9,7 @@ from typing import Any
 
 from continual_arms import ARMS, ROOT, SETTINGS, all_runs
 
+from queryseg.continual.step_scores import MEASURES
 from queryseg.evaluation.evaluation import percent
 from queryseg.evaluation.markdown_report import markdown_table
 
@@ -46,9 +47,8 @@ def measures_of(rows: list[Row], setting: str) -> list[str]:
 def titled_tables(rows: list[Row]) -> dict[str, str]:
     """Title → table, of every setting with a row, the measure it is about first."""
     there = {row["setting"] for row in rows}
-    shown = {"pq": "PQ", "miou": "mIoU"}
     return {
-        f"{setting.replace('_', ' ')}, {shown[measure]} in %": setting_table(rows, setting, measure)
+        f"{setting.replace('_', ' ')}, {MEASURES[measure]} in %": setting_table(rows, setting, measure)
         for setting in SETTINGS
         if setting in there
         for measure in measures_of(rows, setting)

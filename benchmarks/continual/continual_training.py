@@ -9,6 +9,7 @@ from typing import Any
 from continual_arms import MAIN, Run
 from rich.console import Console
 
+from queryseg.continual.continual_plan import ContinualPlan
 from queryseg.continual.continual_run import train_continually
 from queryseg.continual.continual_table import ContinualTable
 from queryseg.data.streets import Streets
@@ -47,22 +48,29 @@ def make_ready(work: Path) -> None:
     write_streets(work / "streets")
 
 
-def go_on(run: Run, work: Path, camvid: Path | None, **options: Any) -> ContinualTable:
-    """Begin a run, or continue it where it was interrupted."""
-    out = work / run.name
-    if run.stem is None and not has_begun(out):
-        options["start_from"] = work / PRETRAINED
-    return train_steps(resolved_recipe(run, work, camvid), out, **options)
+def go_on(run: Run, work: Path, camvid: Path | None = None, **options: Any) -> ContinualTable:
+    """Begin a run, or continue it where it was interrupted; its first step is a shared one, if it has one."""
+    start = {"start_from": work / PRETRAINED} if run.stem is None else {"first_step": first_step(run, work, camvid)}
+    return train_steps(resolved_recipe(run, work, camvid), work / run.name, **start, **options)
 
 
-def has_begun(out: Path) -> bool:
-    return any(out.glob("step_*/last.ckpt")) or any(out.glob("step_*/origin.txt"))
+def first_step(run: Run, work: Path, camvid: Path | None = None) -> Path:
+    """The folder of the shared first step that the run goes on from, trained."""
+    go_on(run.shared, work, camvid, steps=(1, 1))
+    return work / run.shared.name / "step_1"
 
 
-def train_steps(resolved: Resolved, out: Path, **options: Any) -> ContinualTable:
+def train_steps(resolved: Resolved, out: Path, start_from: Path | None = None, **options: Any) -> ContinualTable:
     """What the steps say goes to a file."""
-    begun = has_begun(out)
+    begun = bool(ContinualPlan.of(resolved, out).begun)
     out.mkdir(parents=True, exist_ok=True)
     with (out / "log.txt").open("a") as log:
-        console = Console(file=log, width=150)
-        return train_continually(resolved, out, resume=begun, accelerator="cpu", console=console, **options)
+        return train_continually(
+            resolved,
+            out,
+            resume=begun,
+            start_from=None if begun else start_from,
+            accelerator="cpu",
+            console=Console(file=log, width=150),
+            **options,
+        )

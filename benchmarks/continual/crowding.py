@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from statistics import fmean
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
-from unseen_streets import SAME, Figures, Step, ask_steps
+from unseen_streets import SAME, Figures, Step, ask_steps, outlines
+
+from queryseg.metrics.mask_overlaps import mask_overlaps
 
 MOST = 4
 """Segments with this many queries or more are counted together."""
@@ -35,17 +36,10 @@ def undecided_score(k: int) -> float:
 UNDECIDED = {str(k): round(undecided_score(k), 3) for k in range(1, MOST + 1)}
 
 
-def overlaps(outlines: Tensor, masks: Tensor) -> Tensor:
-    """outlines (Q, h, w) bool, masks (M, h, w) bool, of which none is empty → their IoU (Q, M)"""
-    ours, theirs = outlines.flatten(1).float(), masks.flatten(1).float()
-    shared = ours @ theirs.T
-    return shared / (ours.sum(1)[:, None] + theirs.sum(1) - shared)
-
-
-def crowds(outlines: Tensor, class_scores: Tensor, labels: Tensor, masks: Tensor) -> list[tuple[int, float]]:
-    """outlines (Q, h, w) bool, class_scores (Q, K), labels (M,), masks (M, h, w) bool → of every segment: how many
+def crowds(regions: Tensor, class_scores: Tensor, labels: Tensor, masks: Tensor) -> list[tuple[int, float]]:
+    """regions (Q, h, w) bool, class_scores (Q, K), labels (M,), masks (M, h, w) bool → of every segment: how many
     queries outline it, and their highest score of its class, 0 without any."""
-    on_it = overlaps(outlines, masks) > SAME
+    on_it = mask_overlaps(regions, masks) > SAME
     best = torch.where(on_it, class_scores[:, labels], 0.0).amax(0)
     return list(zip(on_it.sum(0).tolist(), best.tolist(), strict=True))
 
@@ -54,8 +48,7 @@ def measure(step: Step, num_images: int) -> Figures:
     """Segments of classes that the step was taught are looked at."""
     found: list[tuple[int, float]] = []
     for answer, labels, masks in step.answers(num_images):
-        outlines = F.interpolate(answer.mask_logits, masks.shape[-2:], mode="bilinear", align_corners=False)[0] > 0
-        found += crowds(outlines, answer.class_scores[0], labels, masks)
+        found += crowds(outlines(answer, masks), answer.class_scores[0], labels, masks)
     return summary(found)
 
 

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from statistics import fmean
 
 import torch
-import torch.nn.functional as F
-from crowding import overlaps
 from torch import Tensor
-from unseen_streets import SAME, Figures, Step, ask_steps
+from unseen_streets import SAME, SCENES, Figures, Step, ask_steps, outlines
 
 from queryseg.data.class_table import CITYSCAPES
+from queryseg.metrics.mask_overlaps import mask_overlaps
 from queryseg.objectives.query_bank import BANK_FILE, QueryBank
 from queryseg.types import Queries
 
@@ -36,7 +35,7 @@ def virtual_scores(step: Step) -> dict[int, float]:
         return queries.with_isolated(rows[None])
 
     with torch.no_grad():
-        answer = step.model(torch.zeros(1, 3, 96, 192), show)
+        answer = step.model(torch.zeros(1, 3, *SCENES["size"]), show)
     scores = answer.isolated[-1].class_logits[0].sigmoid()[torch.arange(len(labels)), labels]
     return {label: float(scores[labels == label].mean()) for label in labels.unique().tolist()}
 
@@ -45,8 +44,7 @@ def measure(step: Step, num_images: int) -> Figures:
     """Of the classes in the first step's bank that were outlined at all."""
     virtual, real = virtual_scores(step), defaultdict[int, list[tuple[float, int]]](list)
     for answer, labels, masks in step.answers(num_images):
-        outlines = F.interpolate(answer.mask_logits, masks.shape[-2:], mode="bilinear", align_corners=False)[0] > 0
-        for label, score, called in best_answers(outlines, answer.class_scores[0], labels, masks):
+        for label, score, called in best_answers(outlines(answer, masks), answer.class_scores[0], labels, masks):
             real[label].append((score, called))
     return {
         CITYSCAPES.names[label]: {"virtual": round(score, 3), **summary(found)}
@@ -63,11 +61,11 @@ def summary(found: list[tuple[float, int]]) -> Figures:
 
 
 def best_answers(
-    outlines: Tensor, class_scores: Tensor, labels: Tensor, masks: Tensor
+    regions: Tensor, class_scores: Tensor, labels: Tensor, masks: Tensor
 ) -> Iterator[tuple[int, float, int]]:
-    """outlines (Q, h, w) bool, class_scores (Q, K), labels (M,), masks (M, h, w) bool → of segments that a query
+    """regions (Q, h, w) bool, class_scores (Q, K), labels (M,), masks (M, h, w) bool → of segments that a query
     outlines: the class, and of the query that does it best the score of this class and the class that it says."""
-    iou, best = overlaps(outlines, masks).max(0)
+    iou, best = mask_overlaps(regions, masks).max(0)
     for segment in (iou > SAME).nonzero()[:, 0].tolist():
         label, scores = int(labels[segment]), class_scores[best[segment]]
         yield label, float(scores[label]), int(scores.argmax())

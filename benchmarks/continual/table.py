@@ -11,6 +11,7 @@ benchmarks/generalization/pretrain.py wrote into the folder.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -26,10 +27,9 @@ from queryseg.continual.continual_plan import ContinualPlan
 from queryseg.continual.continual_run import ContinualRun
 from queryseg.continual.continual_table import ContinualTable
 from queryseg.host_memory import keep_freed_memory
-from queryseg.metrics.measurement import number
 
 sys.path.append(str(Path(__file__).parents[1]))
-from chained_runs import append_row, read_rows, table_parser, train_chains
+from chained_runs import append_row, read_rows, rounded, table_parser, train_missing
 
 
 def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
@@ -42,8 +42,7 @@ def train_and_test(run: Run, work: Path, camvid: Path | None) -> dict[str, Any]:
         plan = ContinualPlan.of(resolved_recipe(run, work, camvid), work / run.shared.name)
         table = ContinualRun(plan, Console(quiet=True)).table()
     else:
-        go_on(run.shared, work, camvid, steps=(1, 1))
-        table = go_on(run, work, camvid, first_step=work / run.shared.name / "step_1")
+        table = go_on(run, work, camvid)
     minutes = round((time.perf_counter() - start) / 60, 1)
     return {
         "run": run.name,
@@ -72,28 +71,18 @@ def scores_of(table: ContinualTable) -> dict[str, dict[str, Any]]:
     return found
 
 
-def rounded(value: float) -> float | None:
-    known = number(value)
-    return None if known is None else round(known, 5)
-
-
 def run_one(name: str, work: Path, camvid: Path | None) -> None:
     """A run in a process of its own."""
     run = next(run for run in all_runs() if run.name == name)
     append_row(RESULTS, train_and_test(run, work, camvid))
 
 
-def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
-    """What is missing, `jobs` at a time; those that share what is trained first follow each other."""
+def run_all(args: argparse.Namespace) -> None:
+    """What is missing, some at a time; those that share what is trained first follow each other."""
+    make_ready(args.work)
+    runs = [run for run in all_runs() if args.camvid or not run.setting.startswith("camvid")]
     done = {row["run"] for row in read_rows(RESULTS)}
-    chains: dict[str, list[Run]] = {}
-    for run in all_runs():
-        wanted = run.name not in done and run.name.startswith(only) and (camvid or not run.setting.startswith("camvid"))
-        if wanted:
-            chains.setdefault(run.shared.name, []).append(run)
-    make_ready(work)
-    names = [[run.name for run in chain] for chain in chains.values()]
-    train_chains(__file__, names, work, camvid, jobs)
+    train_missing(__file__, {run.name: run.shared.name for run in runs}, done, args)
 
 
 def main() -> None:
@@ -104,7 +93,7 @@ def main() -> None:
         run_one(args.run, args.work, args.camvid)
         return
     if not args.print:
-        run_all(args.work, args.camvid, args.jobs, args.only)
+        run_all(args)
     print(summary(read_rows(RESULTS)))
 
 

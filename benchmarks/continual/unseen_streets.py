@@ -1,7 +1,7 @@
 """What steps of continual runs answer on generated streets that none of them has seen: what the scripts that look into
 steps have in common.
 
-Shape legend: M segments, H×W the image.
+Shape legend: Q queries, M segments, H×W the image.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,7 +30,7 @@ from queryseg.types import Prediction, Task
 sys.path.append(str(Path(__file__).parents[1]))
 from report import write_report
 
-SCENES = {"domain": "clear", "seed": 2, "size": (96, 192)}
+SCENES: dict[str, Any] = {"domain": "clear", "seed": 2, "size": (96, 192)}
 SAME = 0.5
 """What a model answers and a labelled segment are the same above this IoU."""
 
@@ -64,6 +65,11 @@ class Step:
             (target,) = batch.targets()
             known = torch.isin(target.labels, torch.tensor(self.learned))
             yield self.model(self.model.normalise(batch.images)).final, target.labels[known], target.masks[known]
+
+
+def outlines(answer: Prediction, masks: Tensor) -> Tensor:
+    """(Q, H, W) bool: where each query sees its segment, on the grid of labelled masks (M, H, W)."""
+    return F.interpolate(answer.mask_logits, masks.shape[-2:], mode="bilinear", align_corners=False)[0] > 0
 
 
 def ask_steps(

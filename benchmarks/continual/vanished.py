@@ -11,6 +11,7 @@ whose row is there are skipped, and an interrupted one goes on.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,16 @@ from typing import Any
 
 import torch
 from continual_arms import MAIN, ROOT, Run
-from continual_training import go_on, make_ready, resolved_recipe, train_steps, write_streets
-from vanished_summary import COMPARED, IMAGES, LABELS, MEASURES, RESULTS, VANISHED, vanished_table
+from continual_training import first_step, go_on, make_ready, resolved_recipe, train_steps, write_streets
+from vanished_summary import COMPARED, IMAGES, LABELS, RESULTS, VANISHED, vanished_table
 
 from queryseg.continual.continual_table import ContinualTable
+from queryseg.continual.step_scores import MEASURES
 from queryseg.host_memory import keep_freed_memory
 from queryseg.recipe_file import Resolved, resolve
 
 sys.path.append(str(Path(__file__).parents[1]))
-from chained_runs import append_row, read_rows, table_parser, train_chains
+from chained_runs import append_row, read_rows, rounded, table_parser, train_missing
 
 ORDERS = (2, 1)
 """Of the three those whose first step teaches both."""
@@ -45,23 +47,21 @@ class Later:
     def name(self) -> str:
         return f"{self.images}/{self.run.arm}/order_{self.run.order}"
 
-    def recipe(self, work: Path) -> Resolved:
-        """Where they do, it is the table's own run."""
-        resolved = resolved_recipe(self.run, work)
-        if self.images == "gone":
-            streets = {"layout": "class_subset", "data": str(streets_file(work)), "without": LABELS}
-            resolved["data"]["train"] = streets
-        return resolve(resolved)
-
     def train(self, work: Path) -> dict[str, Any]:
-        """A row."""
-        first_step = work / self.run.shared.name / "step_1"
-        go_on(self.run.shared, work, None, steps=(1, 1))
+        """A row. Shown, it is the table's own run."""
         if self.images == "shown":
-            table = go_on(self.run, work, None, first_step=first_step)
+            table = go_on(self.run, work)
         else:
-            table = train_steps(self.recipe(work), work / "vanished" / self.name, first_step=first_step)
+            out = work / "vanished" / self.name
+            table = train_steps(without_vanished(self.run, work), out, first_step=first_step(self.run, work))
         return {"run": self.name, "arm": self.run.arm, "order": self.run.order, "images": self.images, **scores(table)}
+
+
+def without_vanished(run: Run, work: Path) -> Resolved:
+    """Its recipe with images that show neither bus nor train."""
+    resolved = resolved_recipe(run, work)
+    resolved["data"]["train"] = {"layout": "class_subset", "data": str(streets_file(work)), "without": LABELS}
+    return resolve(resolved)
 
 
 def streets_file(work: Path) -> Path:
@@ -76,9 +76,9 @@ def scores(table: ContinualTable) -> dict[str, dict[str, Any]]:
         values = [step.scores[name][measure] for step in table.steps]
         groups = table.group_scores(table.steps[-1], name, measure)
         found[measure] = {
-            cls: [round(of_classes[label], 5) for of_classes in values]
+            cls: [rounded(of_classes[label]) for of_classes in values]
             for cls, label in zip(VANISHED, LABELS, strict=True)
-        } | {group: round(groups[group], 5) for group in ("base", "all")}
+        } | {group: rounded(groups[group]) for group in ("base", "all")}
     return found
 
 
@@ -87,16 +87,12 @@ def all_runs() -> list[Later]:
     return [Later(Run(MAIN, arm, order), images) for order in ORDERS for arm in COMPARED for images in reversed(IMAGES)]
 
 
-def run_all(work: Path, jobs: int, only: str) -> None:
-    """What is missing, `jobs` at a time."""
+def run_all(args: argparse.Namespace) -> None:
+    """What is missing, some at a time."""
+    make_ready(args.work)
+    streets_file(args.work)
     done = {row["run"] for row in read_rows(RESULTS)}
-    chains: dict[str, list[str]] = {}
-    for later in all_runs():
-        if later.name not in done and later.name.startswith(only):
-            chains.setdefault(later.run.shared.name, []).append(later.name)
-    make_ready(work)
-    streets_file(work)
-    train_chains(__file__, list(chains.values()), work, None, jobs)
+    train_missing(__file__, {later.name: later.run.shared.name for later in all_runs()}, done, args)
 
 
 def main() -> None:
@@ -109,7 +105,7 @@ def main() -> None:
         append_row(RESULTS, next(later for later in all_runs() if later.name == args.run).train(args.work))
         return
     if not args.print:
-        run_all(args.work, args.jobs, args.only)
+        run_all(args)
     print(vanished_table(read_rows(RESULTS)))
 
 

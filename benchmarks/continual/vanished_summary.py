@@ -8,6 +8,7 @@ from typing import Any
 
 from continual_arms import ARMS, ROOT
 
+from queryseg.continual.step_scores import MEASURES
 from queryseg.data.class_table import CITYSCAPES
 from queryseg.evaluation.evaluation import percent
 from queryseg.evaluation.markdown_report import markdown_table
@@ -17,7 +18,6 @@ VANISHED = ("bus", "train")
 LABELS = [CITYSCAPES.names.index(name) for name in VANISHED]
 COMPARED = ("pseudo_labels", "without_selection", "without_virtual", "simcis")
 IMAGES = ("shown", "gone")
-MEASURES = {"pq": "PQ", "miou": "mIoU"}
 
 
 def vanished_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ alone fork from one first stage per seed. No checkpoint is chosen: the last one 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from itertools import pairwise
@@ -41,7 +42,7 @@ from queryseg.training.checkpoint import CHECKPOINT, read_checkpoint
 from queryseg.training.launch import train
 
 sys.path.append(str(Path(__file__).parents[1]))
-from chained_runs import append_row, read_rows, table_parser, train_chains
+from chained_runs import append_row, read_rows, table_parser, train_missing
 
 PRETRAINED = "pretrained.safetensors"
 EVERY, PROBE = 100, 20
@@ -172,19 +173,15 @@ def run_one(name: str, work: Path, camvid: Path | None) -> None:
     append_row(RESULTS, train_and_test(run, work, camvid))
 
 
-def run_all(work: Path, camvid: Path | None, jobs: int, only: str) -> None:
-    """What is missing, `jobs` at a time; the runs of one chain (a first stage and its forks) follow each other."""
-    done = {row["run"] for row in read_rows(RESULTS) if row["arm"] not in BY_CLASS or "iou" in row}
-    chains: dict[str, list[Run]] = {}
-    for run in all_runs():
-        wanted = run.name not in done and run.name.startswith(only) and (run.setting != "camvid" or camvid)
-        if wanted:
-            chains.setdefault((run.stem or run).name, []).append(run)
+def run_all(args: argparse.Namespace) -> None:
+    """What is missing, some at a time; the runs of one chain (a first stage and its forks) follow each other."""
+    work = args.work
     if not (work / PRETRAINED).exists():
         raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
     write_training_streets(work / "streets", Run("streets", "qprompt", 0).content()["data"]["train"])
-    names = [[run.name for run in chain] for chain in chains.values()]
-    train_chains(__file__, names, work, camvid, jobs)
+    runs = [run for run in all_runs() if run.setting != "camvid" or args.camvid]
+    done = {row["run"] for row in read_rows(RESULTS) if row["arm"] not in BY_CLASS or "iou" in row}
+    train_missing(__file__, {run.name: (run.stem or run).name for run in runs}, done, args)
 
 
 def main() -> None:
@@ -195,7 +192,7 @@ def main() -> None:
         run_one(args.run, args.work, args.camvid)
         return
     if not args.print:
-        run_all(args.work, args.camvid, args.jobs, args.only)
+        run_all(args)
     print(summary(read_rows(RESULTS)))
 
 

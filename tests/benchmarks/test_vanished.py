@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import vanished
 from continual_arms import ARMS, MAIN, Run
-from vanished import ORDERS, Later, all_runs
+from continual_training import resolved_recipe
+from vanished import ORDERS, all_runs, without_vanished
 from vanished_summary import COMPARED, IMAGES, LABELS, vanished_table
 
 from queryseg.continual.continual_plan import ContinualPlan
@@ -25,7 +26,7 @@ def test_what_vanishes_was_taught_in_the_first_step() -> None:
 def test_gone_differs_in_the_images_of_later_steps_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vanished, "NUM_RENDERED", 12)
     run = Run(MAIN, "simcis", 2)
-    shown, gone = (Later(run, images).recipe(tmp_path) for images in ("shown", "gone"))
+    shown, gone = resolved_recipe(run, tmp_path), without_vanished(run, tmp_path)
     images = open_data(gone["data"]["train"])
     assert 0 < len(images) < 12
     assert not any((images[i].label_map == label).any() for i in range(len(images)) for label in LABELS)

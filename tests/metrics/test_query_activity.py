@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queryseg.metrics.query_activity import normalised_entropy, overlap_sums, pair_overlaps
+from queryseg.metrics.mask_overlaps import mask_overlaps
+from queryseg.metrics.query_activity import normalised_entropy, overlap_sums
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_overlaps_of_pairs() -> None:
     masks = torch.zeros(4, 2, 3, dtype=torch.bool)
     masks[0, 0] = True  # 3 pixels
     masks[1, 0, :2] = masks[1, 1, 0] = True  # 3 pixels, 2 of them shared
-    overlaps = pair_overlaps(masks)  # 2 and 3 are empty
+    overlaps = mask_overlaps(masks, masks)  # 2 and 3 are empty
     assert overlaps[0, 1] == overlaps[1, 0] == 0.5
     assert overlaps[0, 0] == 1
     assert overlaps[0, 2] == 0
@@ -57,4 +58,4 @@ def test_overlap_sums_equal_a_loop_over_pairs(num_masks: int, seed: int) -> None
                 term = torch.tensor([int((masks[i] & masks[j]).sum()) / union, 1.0])
                 wanted[0] += term
                 wanted[1] += term * (classes[i] == classes[j])
-    torch.testing.assert_close(overlap_sums(pair_overlaps(masks), classes), wanted)
+    torch.testing.assert_close(overlap_sums(mask_overlaps(masks, masks), classes), wanted)

@@ -72,6 +72,11 @@ class ContinualPlan:
     def has_begun(self, step: int) -> bool:
         return any((self.folder(step) / file).exists() for file in (CHECKPOINT, ORIGIN))
 
+    @property
+    def begun(self) -> list[int]:
+        """Steps that were trained, at least in part, or taken from another run."""
+        return [step for step in range(1, len(self) + 1) if self.has_begun(step)]
+
     def chosen(self, steps: tuple[int, int] | None, with_first: bool = False) -> list[int]:
         """Which steps are to be complete at the end. steps: first and last; with_first: the first one, too
 

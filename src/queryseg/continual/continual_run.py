@@ -95,7 +95,7 @@ class ContinualRun:
             raise UsageError(
                 "--first-step takes the place of the first step; leave out --start-from, and joint training."
             )
-        begun = [step for step in range(1, len(plan) + 1) if plan.has_begun(step)]
+        begun = plan.begun
         if start_from is not None and (resume or first > 1):
             raise UsageError(
                 "--start-from is where the first step begins; leave it out, later steps begin where it ended."

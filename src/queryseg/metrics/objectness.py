@@ -10,6 +10,8 @@ from math import nan
 import torch
 from torch import Tensor
 
+from queryseg.metrics.mask_overlaps import mask_overlaps
+
 FOUND = 0.5
 """A region counts as found from this IoU with the best query's mask on, as segments do in panoptic quality."""
 
@@ -21,13 +23,12 @@ def best_overlaps(masks: Tensor, region_map: Tensor, num_regions: int) -> Tensor
     0 … R − 1 count nowhere.
     """
     numbers = torch.arange(num_regions, device=region_map.device)
-    regions = (region_map.flatten() == numbers[:, None]).float()  # counts stay exact: a map has less than 2^24 pixels
-    known = ((region_map.flatten() >= 0) & (region_map.flatten() < num_regions)).float()
-    queries = masks.flatten(1).float() * known
-    shared, sizes = regions @ queries.T, regions.sum(1)
-    union = sizes[:, None] + queries.sum(1) - shared
-    best = (shared / union.clamp(min=1)).amax(1) if len(masks) else torch.zeros_like(sizes)
-    return torch.where(sizes > 0, best, nan)
+    regions = region_map == numbers[:, None, None]
+    there, known = regions.flatten(1).any(1), (region_map >= 0) & (region_map < num_regions)
+    best = (
+        mask_overlaps(regions, masks & known).amax(1) if len(masks) else torch.zeros_like(numbers, dtype=torch.float32)
+    )
+    return torch.where(there, best, nan)
 
 
 def recall(overlaps: Tensor, threshold: float = FOUND) -> Tensor:

@@ -23,17 +23,11 @@ def normalised_entropy(counts: Tensor) -> float:
     return float(torch.special.entr(counts.double() / total).sum()) / log(len(counts))
 
 
-def pair_overlaps(masks: Tensor) -> Tensor:
-    """IoU of every two of M masks: (M, h, w) bool → (M, M) float32; nan where both are empty."""
-    pixels = masks.flatten(1).float()  # counts stay exact: a map has less than 2^24 pixels
-    both, sizes = pixels @ pixels.T, pixels.sum(1)
-    return both / (sizes[:, None] + sizes - both)
-
-
 def overlap_sums(overlaps: Tensor, classes: Tensor) -> Tensor:
     """(2, 2): IoU summed over pairs and number of pairs, of all pairs (row 0) and of those of one class (row 1).
 
-    overlaps (M, M) from `pair_overlaps`, classes (M,). A pair counts once; pairs of two empty masks do not count.
+    overlaps (M, M) from `mask_overlaps` of masks with themselves, classes (M,). A pair counts once; pairs of two empty
+    masks do not count.
     """
     counted = torch.ones_like(overlaps, dtype=torch.bool).triu(1) & ~overlaps.isnan()
     same = counted & (classes[:, None] == classes)

@@ -10,7 +10,8 @@ from queryseg.errors import RecipeError
 from queryseg.evaluation.diagnostics import QueryObserver, has_queries
 from queryseg.evaluation.evaluator import evaluate
 from queryseg.evaluation.observation import Observation
-from queryseg.metrics.query_activity import overlap_sums, pair_overlaps
+from queryseg.metrics.mask_overlaps import mask_overlaps
+from queryseg.metrics.query_activity import overlap_sums
 from queryseg.objectives.group_alignment import class_means
 from queryseg.pixel_decoders import Identity
 from queryseg.queries import NoQueries
@@ -52,7 +53,8 @@ def test_what_is_collected_is_what_the_model_said(model, pictures, space) -> Non
         assert found.present[i].tolist() == [bool((label_maps == k).any()) for k in range(4)]
         masks = reading.mask_logits[0, active] > 0
         rows = pictures()[i].image.shape[1] // 4, pictures()[i].image.shape[2] // 4  # stride 4, padding left out
-        wanted += overlap_sums(pair_overlaps(masks[:, : rows[0], : rows[1]]), found.classes[i][active])
+        inside = masks[:, : rows[0], : rows[1]]
+        wanted += overlap_sums(mask_overlaps(inside, inside), found.classes[i][active])
     torch.testing.assert_close(found.overlaps.float(), wanted)
     assert (found.classes >= 0).any(), "some query must be active for this test to mean anything"
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from queryseg.errors import RecipeError
 from queryseg.evaluation.observation import Observation
+from queryseg.metrics.mask_overlaps import mask_overlaps
 from queryseg.metrics.objectness import best_overlaps
-from queryseg.metrics.query_activity import NO_CLASS, overlap_sums, pair_overlaps
+from queryseg.metrics.query_activity import NO_CLASS, overlap_sums
 from queryseg.objectives.group_alignment import class_means
 from queryseg.objectives.grqa import Space, queries_and_pixels
 from queryseg.queries import NoQueries
@@ -103,7 +104,7 @@ class QueryObserver:
             masks, labels = masks[:, :height, :width], labels[:height, :width]
             outlined.append(best_overlaps(masks, labels, self.num_classes))
             active = own != NO_CLASS
-            overlaps += overlap_sums(pair_overlaps(masks[active]), own[active]).cpu()
+            overlaps += overlap_sums(mask_overlaps(masks[active], masks[active]), own[active]).cpu()
         self._parts.append(
             ObservedQueries(
                 classes.cpu(),
