@@ -20,6 +20,16 @@ from typing import Any
 
 from queryseg.metrics.measurement import number
 
+PRETRAINED = "pretrained.safetensors"
+"""The trunk that runs begin with, in their folder."""
+
+
+def check_pretrained(work: Path) -> None:
+    """Raises: SystemExit with code 2 if the trunk is missing"""
+    if not (work / PRETRAINED).exists():
+        print(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.", file=sys.stderr)
+        raise SystemExit(2)
+
 
 def rounded(value: float) -> float | None:
     """A score as rows hold it; None if there is none."""

@@ -3,6 +3,7 @@ from where they stopped."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from queryseg.data.streets import Streets
 from queryseg.data.writer import write_cityscapes
 from queryseg.recipe_file import Resolved, resolve
 
-PRETRAINED = "pretrained.safetensors"
+sys.path.append(str(Path(__file__).parents[1]))
+from chained_runs import PRETRAINED, check_pretrained
 
 
 def resolved_recipe(run: Run, work: Path, camvid: Path | None = None) -> Resolved:
@@ -43,8 +45,7 @@ def write_streets(root: Path, **changes: Any) -> Path:
 
 def make_ready(work: Path) -> None:
     """The images that all train on. Raises: SystemExit without the trunk that all begin with"""
-    if not (work / PRETRAINED).exists():
-        raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
+    check_pretrained(work)
     write_streets(work / "streets")
 
 

@@ -91,9 +91,9 @@ def ask_steps(
     args = parser.parse_args()
     try:
         steps = {"/".join(folder.parts[-4:]): Step.read(folder) for folder in args.steps}
+        results = {name: measure(step, args.images) for name, step in steps.items()}
     except QuerysegError as error:
         parser.error(str(error))
-    results = {name: measure(step, args.images) for name, step in steps.items()}
     for name, found in results.items():
         print(name, *lines(found), sep="\n  ")
     write_report(args.json, {"images": args.images, **SCENES, **protocol}, results)

@@ -42,9 +42,8 @@ from queryseg.training.checkpoint import CHECKPOINT, read_checkpoint
 from queryseg.training.launch import train
 
 sys.path.append(str(Path(__file__).parents[1]))
-from chained_runs import append_row, read_rows, table_parser, train_missing
+from chained_runs import PRETRAINED, append_row, check_pretrained, read_rows, table_parser, train_missing
 
-PRETRAINED = "pretrained.safetensors"
 EVERY, PROBE = 100, 20
 """Steps between two looks at the groups, and streets that are looked at."""
 NUM_IMAGES, TEST_SEED = 100, 2
@@ -176,8 +175,7 @@ def run_one(name: str, work: Path, camvid: Path | None) -> None:
 def run_all(args: argparse.Namespace) -> None:
     """What is missing, some at a time; the runs of one chain (a first stage and its forks) follow each other."""
     work = args.work
-    if not (work / PRETRAINED).exists():
-        raise SystemExit(f"There is no {work / PRETRAINED}; make it with benchmarks/generalization/pretrain.py.")
+    check_pretrained(work)
     write_training_streets(work / "streets", Run("streets", "qprompt", 0).content()["data"]["train"])
     runs = [run for run in all_runs() if run.setting != "camvid" or args.camvid]
     done = {row["run"] for row in read_rows(RESULTS) if row["arm"] not in BY_CLASS or "iou" in row}

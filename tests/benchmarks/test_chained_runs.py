@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from chained_runs import append_row, train_chains
+import chained_runs
+import pytest
+from chained_runs import PRETRAINED, append_row, check_pretrained, train_chains, train_missing
 
 SCRIPT = """
 import argparse, pathlib, sys
@@ -34,3 +38,20 @@ def test_rows_are_lines(tmp_path: Path) -> None:
     for number in range(2):
         append_row(tmp_path / "rows.jsonl", {"run": number})
     assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == [{"run": 0}, {"run": 1}]
+
+
+def test_without_the_trunk_one_sentence_says_how_to_make_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        check_pretrained(tmp_path)
+    assert stop.value.code == 2
+    assert "make it with benchmarks/generalization/pretrain.py" in capsys.readouterr().err
+    (tmp_path / PRETRAINED).touch()
+    check_pretrained(tmp_path)
+
+
+def test_missing_runs_are_trained_in_their_chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(chained_runs, "train_chains", lambda *values: asked.append(values))
+    args = argparse.Namespace(only="a", work=tmp_path, camvid=None, jobs=2)
+    train_missing("script", {"a1": "x", "a2": "y", "a3": "x", "b": "x", "a4": "y"}, {"a2"}, args)
+    assert asked == [("script", [["a1", "a3"], ["a4"]], tmp_path, None, 2)]

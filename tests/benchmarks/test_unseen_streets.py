@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from continual_arms import MAIN, Run
-from unseen_streets import ask_steps
+from unseen_streets import Step, ask_steps
 
+from queryseg.errors import CheckpointError
 from queryseg.inference.run_folder import write_recipe
 from queryseg.inference.text_prompt import write_trained
 from queryseg.recipe_file import build_untrained, resolve
@@ -43,3 +44,17 @@ def test_a_folder_that_is_no_step(
         ask_steps("Ask.", never, never, {})
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_a_script_misses_while_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_bank(*_: Any) -> Any:
+        raise CheckpointError("There is no bank.")
+
+    monkeypatch.setattr(Step, "read", lambda folder: folder)
+    monkeypatch.setattr(sys, "argv", ["script", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        ask_steps("Ask.", no_bank, never, {})
+    assert stop.value.code == 2
+    assert "error: There is no bank." in capsys.readouterr().err
